@@ -1,0 +1,83 @@
+"""The bottom of the house: containers, statuses and interfaces. Importing it does not import torch."""
+
+from plaudit.types.batch import Batch
+from plaudit.types.context import Budget, BudgetExceeded, Context
+from plaudit.types.errors import DataError, SpecError, UserError
+from plaudit.types.interfaces import (
+    Denoising,
+    Differentiable,
+    Engine,
+    EngineError,
+    Featured,
+    Fittable,
+    Generator,
+    Monitor,
+    Objective,
+    Reward,
+    Search,
+    Source,
+    Stepping,
+    Updating,
+    World,
+)
+from plaudit.types.scores import Preferences, Scores, Verdict, status_counts
+from plaudit.types.status import Status
+from plaudit.types.text import (
+    ContinuationLogProbs,
+    Finish,
+    Generation,
+    Message,
+    NextToken,
+    Prompt,
+    Request,
+    Sampling,
+    prompt_text,
+)
+from plaudit.types.trajectories import Decision, Draw, Lesson, Loss, SearchResult, States, StepStats, Trajectories
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "BudgetExceeded",
+    "Context",
+    "ContinuationLogProbs",
+    "DataError",
+    "Decision",
+    "Denoising",
+    "Differentiable",
+    "Draw",
+    "Engine",
+    "EngineError",
+    "Featured",
+    "Finish",
+    "Fittable",
+    "Generation",
+    "Generator",
+    "Lesson",
+    "Loss",
+    "Message",
+    "Monitor",
+    "NextToken",
+    "Objective",
+    "Preferences",
+    "Prompt",
+    "Request",
+    "Reward",
+    "Sampling",
+    "Scores",
+    "Search",
+    "SearchResult",
+    "Source",
+    "SpecError",
+    "States",
+    "Status",
+    "StepStats",
+    "Stepping",
+    "Trajectories",
+    "Updating",
+    "UserError",
+    "Verdict",
+    "World",
+    "prompt_text",
+    "status_counts",
+]
