@@ -60,12 +60,12 @@ class Row:
 def rows_to_batch(rows: Sequence[Row]) -> Batch:
     """One batch row per response, in order; the responses of a row form one group.
 
-    Extras are kept where every row has them; ids are `ROW#RESPONSE`.
+    Extras that a row does not have are None there; ids are `ROW#RESPONSE`.
     """
     import torch
 
     each = [(index, row, place) for index, row in enumerate(rows) for place in range(len(row.responses))]
-    shared = set.intersection(*(set(row.extras) for row in rows)) if rows else set()
+    names = sorted({name for row in rows for name in row.extras})
     any_reference = any(row.references is not None for row in rows)
     any_finish = any(row.finish is not None for row in rows)
     return Batch(
@@ -76,5 +76,5 @@ def rows_to_batch(rows: Sequence[Row]) -> Batch:
         ids=[f"{row.id}#{place}" for _, row, place in each],
         users=[row.user for _, row, _ in each] if any(row.user is not None for row in rows) else None,
         finish=[row.finish[place] if row.finish else "complete" for _, row, place in each] if any_finish else None,
-        extras={name: [row.extras[name] for _, row, _ in each] for name in sorted(shared)},
+        extras={name: [row.extras.get(name) for _, row, _ in each] for name in names},
     )

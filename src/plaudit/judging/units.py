@@ -121,7 +121,7 @@ def assemble(row: Row, native: Native, judged: Sequence[tuple[Unit, Mapping[str,
         return RowResult(row, _wins(row, pairs), pairs)
     if native == "score":
         return RowResult(row, [_response(record) for _, record in judged])
-    (_, group), = judged
+    ((_, group),) = judged
     members = group.get("members") or [group] * len(row.responses)
     return RowResult(row, [_response(record) for record in members])
 

@@ -96,25 +96,35 @@ class EngineError(RuntimeError):
 class Fittable(Protocol):
     """Rewards that are trained once from labelled preferences."""
 
-    def fit(self, batch: Batch, preferences: Preferences, ctx: Context) -> dict[str, float]: ...
+    def fit(self, batch: Batch, preferences: Preferences, ctx: Context) -> dict[str, float]:
+        """Train on the preferences; returns figures for the log."""
+        ...
 
 
 @runtime_checkable
 class Updating(Protocol):
     """Rewards that learn during a run."""
 
-    def update(self, batch: Batch, scores: Scores, ctx: Context) -> dict[str, float]: ...
+    def update(self, batch: Batch, scores: Scores, ctx: Context) -> dict[str, float]:
+        """Learn from freshly scored samples; returns figures for the log."""
+        ...
 
-    def tick(self, ctx: Context) -> None: ...
+    def tick(self, ctx: Context) -> None:
+        """Called once a training step, whether or not there is something to learn."""
+        ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact resume needs."""
+        ...
 
 
 @runtime_checkable
 class Featured(Protocol):
     """Rewards that expose a representation for probes: [B, d]."""
 
-    def features(self, batch: Batch) -> Tensor: ...
+    def features(self, batch: Batch) -> Tensor:
+        """[B, d] float32."""
+        ...
 
 
 class Generator(ABC):
@@ -139,25 +149,35 @@ class Generator(ABC):
 class Stepping(Protocol):
     """Generators that can be run step by step and branched."""
 
-    def start(self, prompts: Batch, n: int, *, seed: int) -> States: ...
+    def start(self, prompts: Batch, n: int, *, seed: int) -> States:
+        """n states per prompt, before the first step."""
+        ...
 
-    def step(self, states: States, how: Any, *, seed: int, until: str) -> States: ...
+    def step(self, states: States, how: Any, *, seed: int, until: str) -> States:
+        """Advance each state until the end of a token, sentence, turn or frame."""
+        ...
 
-    def read(self, states: States) -> Batch: ...
+    def read(self, states: States) -> Batch:
+        """The states as samples, finished or not."""
+        ...
 
 
 @runtime_checkable
 class Differentiable(Protocol):
     """Generators whose samples carry a gradient."""
 
-    def sample_with_gradient(self, prompts: Batch, *, seed: int, grad_last_k: int | None = None) -> Batch: ...
+    def sample_with_gradient(self, prompts: Batch, *, seed: int, grad_last_k: int | None = None) -> Batch:
+        """Samples; the gradient goes through the last k steps (None: all)."""
+        ...
 
 
 @runtime_checkable
 class Denoising(Protocol):
     """Generators with a denoising loss; `draw` shares the (time, noise) draws between two models."""
 
-    def nll(self, batch: Batch, weight: Tensor | None = None, draw: Any = None) -> Tensor: ...
+    def nll(self, batch: Batch, weight: Tensor | None = None, draw: Any = None) -> Tensor:
+        """[B] denoising loss of each sample."""
+        ...
 
 
 class Objective(ABC):
@@ -195,7 +215,9 @@ class Search(ABC):
 class Monitor(Protocol):
     """Watches a training run."""
 
-    def observe(self, ctx: Context, lesson: Lesson) -> Decision: ...
+    def observe(self, ctx: Context, lesson: Lesson) -> Decision:
+        """Look at one update."""
+        ...
 
 
 class World(ABC):
