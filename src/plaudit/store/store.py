@@ -149,7 +149,13 @@ class Store:
 
         rewards, verdicts = self._rewards.c, self._verdicts.c
         query = (
-            select(rewards.fingerprint, rewards.name, func.count(verdicts.key), func.min(verdicts.written), func.max(verdicts.written))
+            select(
+                rewards.fingerprint,
+                rewards.name,
+                func.count(verdicts.key),
+                func.min(verdicts.written),
+                func.max(verdicts.written),
+            )
             .select_from(self._rewards.outerjoin(self._verdicts, rewards.fingerprint == verdicts.reward))
             .group_by(rewards.fingerprint, rewards.name)
         )
