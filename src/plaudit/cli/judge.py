@@ -1,0 +1,194 @@
+"""`plaudit judge`: score a file of prompts and responses, and say what the reward is worth on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from plaudit import __version__
+from plaudit.cli.common import Engine, EngineArguments, err, notice, open_store, out
+from plaudit.cli.tables import show_summary
+from plaudit.data import FieldMap, RowStream, read_rows
+from plaudit.judging import RowResult, Runner, Summary
+from plaudit.judging.output import dump, writer
+from plaudit.types import Budget, Context, UserError
+
+REPORT_ROWS = 5000
+LONG_RUN = 60.0
+"""Seconds from which a run is announced with an estimate."""
+
+
+@dataclass
+class FieldArguments:
+    """Column names, where they are not recognised by themselves."""
+
+    prompt_field: str | None = None
+    response_field: str | None = None
+    """One column, or several with commas."""
+    responses_field: str | None = None
+    """A column that holds a list of responses."""
+    chosen_field: str | None = None
+    rejected_field: str | None = None
+    reference_field: str | None = None
+    label_field: str | None = None
+    id_field: str | None = None
+    section_field: str | None = None
+
+    def to_map(self) -> FieldMap | None:
+        """The mapping, None where no column was named."""
+        named = {name.removesuffix("_field"): column for name, column in vars(self).items() if column is not None}
+        return FieldMap(**named) if named else None
+
+
+@dataclass
+class Judge:
+    """Judge prompts and responses with a reward, and report what the reward is worth on them."""
+
+    file: tyro.conf.Positional[str]
+    """jsonl, csv, tsv or parquet (also .gz), a folder of a known data set, hub:OWNER/NAME, or - for jsonl on standard input."""
+    reward: str = "yes-token"
+    """A name from `plaudit rewards`, a model folder or OWNER/NAME, a .yaml composition or contract, or FILE.py:OBJECT."""
+    engine: Engine = field(default_factory=EngineArguments)
+    out: Path | None = None
+    """Write every judged row to a .jsonl or .csv file (all or nothing)."""
+    report: Path | None = None
+    """Write a self-contained HTML report."""
+    json: bool = False
+    """Print the summary as JSON."""
+    limit: int | None = None
+    """Judge the first N rows only (of a folder: N rows spread over its files)."""
+    seed: int = 0
+    """The only source of randomness."""
+    skip_bad: bool = False
+    """Leave out rows that cannot be read, and list them, instead of refusing the file."""
+    pairs: Literal["labelled", "all"] = "labelled"
+    """Which pairs of a labelled row a comparing reward judges."""
+    store: str | None = None
+    """Where verdicts are kept: a path, a database URL, or none. Default: $PLAUDIT_STORE or the cache folder."""
+    max_cost: float | None = None
+    """Stop before the cost passes this (needs prices)."""
+    dry_run: bool = False
+    """Judge one batch, print the estimate for the whole file, and stop."""
+    fields: Annotated[FieldArguments, tyro.conf.arg(name="")] = field(default_factory=FieldArguments)
+
+    def run(self) -> int:
+        """Exit code: 0 done, 1 nothing could be judged or the run stopped early."""
+        reward = self.engine.resolver().resolve(self.reward)
+        rows = read_rows(self.file, fields=self.fields.to_map(), limit=self.limit, skip_bad=self.skip_bad)
+        total = None if self.file == "-" else rows.validate()
+        limits = {} if self.max_cost is None else {"cost": self.max_cost}
+        runner = Runner(reward, open_store(self.store), Context(seed=self.seed, budget=Budget(limits)), self.pairs)
+        summary, kept = Summary(), []
+        with ExitStack() as stack:
+            write = stack.enter_context(writer(self.out)) if self.out is not None and not self.dry_run else None
+            show = stack.enter_context(_progress(total, quiet=self.json))
+            for result in runner.run(rows):
+                summary.add(result)
+                if write is not None:
+                    write(result)
+                if self.report is not None:
+                    kept.append(_keep(kept, result))
+                if show(runner, summary.rows) and self.dry_run:
+                    break
+        if self.report is not None:
+            self._write_report(kept, reward.name)
+        self._print(runner, rows, summary)
+        return 0 if runner.progress.stopped is None and summary.invalid < max(1, summary.judged) else 1
+
+    def _print(self, runner: Runner, rows: RowStream, summary: Summary) -> None:
+        if self.json:
+            out.file.write(dump(self.document(runner, rows, summary)) + "\n")
+        else:
+            show_summary(runner.reward.name, summary, rows)
+            spent = {name: amount for name, amount in runner.context.budget.spent.items() if amount}
+            notice(
+                f"{runner.progress.judged:,} judged now in {runner.progress.seconds:.1f} s, {runner.progress.reused:,} from the store"
+                + "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
+            )
+        if runner.progress.stopped is not None:
+            err.print(f"Stopped after {summary.rows:,} rows: {runner.progress.stopped}. Run the same command again to go on.")
+
+    def document(self, runner: Runner, rows: RowStream, summary: Summary) -> dict[str, Any]:
+        """What `--json` prints. No times, paths or cache counts: equal runs give equal bytes."""
+        return {
+            "plaudit": __version__,
+            "reward": {"name": runner.reward.name, "fingerprint": runner.reward.fingerprint()},
+            "seed": self.seed,
+            "layout": rows.layout,
+            "complete": runner.progress.stopped is None,
+            "skipped_rows": rows.skipped_count,
+            "skipped": [{"row": error.row, "problem": error.problem, "expected": error.expected} for error in rows.skipped],
+            "notes": dict(sorted(rows.notes.items())),
+            "summary": summary.to_json(),
+        }
+
+    def _write_report(self, results: list[RowResult], name: str) -> None:
+        from plaudit.trust.report import write_report
+
+        assert self.report is not None
+        rows = [result.row for result in results]
+        write_report(self.report, f"{name} on {Path(self.file).name}", rows, {name: results}, facts={"seed": str(self.seed)})
+        notice(f"report: {self.report}")
+
+
+def _keep(kept: list[RowResult], result: RowResult) -> RowResult:
+    if len(kept) >= REPORT_ROWS:
+        raise UserError(f"a report holds at most {REPORT_ROWS:,} rows; use --limit, or --out for the rows")
+    return result
+
+
+@contextmanager
+def _progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
+    """A bar with rate and time left on standard error; its function takes the runner and the rows done.
+
+    The function is true once, after the first batch that was really judged: by then the estimate is known.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as bar:
+        task = bar.add_task("judging", total=total, rate="")
+        state = {"announced": False}
+
+        def show(runner: Runner, rows: int) -> bool:
+            _advance(bar, task, runner, rows)
+            if state["announced"] or runner.progress.judged_rows == 0 or rows < runner.progress.rows:
+                return False
+            state["announced"] = True
+            _announce(runner, rows, total)
+            return True
+
+        yield show
+
+
+def _advance(bar: Progress, task: TaskID, runner: Runner, rows: int) -> None:
+    seconds = runner.progress.seconds
+    rate = f"{runner.progress.judged / seconds:,.1f} judged/s" if seconds > 0 else "from store"
+    bar.update(task, completed=rows, rate=rate)
+
+
+def _announce(runner: Runner, rows: int, total: int | None) -> None:
+    """Say how long (and how dear) the rest will be, if it will be long or costs money."""
+    progress, budget = runner.progress, runner.context.budget.spent
+    if total is None or total <= rows:
+        return
+    share = (total - rows) / progress.judged_rows
+    left, cost = progress.seconds * share, budget["cost"] * share
+    if left >= LONG_RUN or cost > 0:
+        price = f", cost about {budget['cost'] + cost:.4g} in all" if cost > 0 else ""
+        notice(f"about {_duration(left)} for the other {total - rows:,} rows{price} (fewer where the store has them)")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
