@@ -1,0 +1,272 @@
+"""How rewards relate: to each other, to the labels, to the order of showing and to length, over the pairs of one row.
+
+Vocabulary: in a pair (i, j) of responses of one row, a reward's *win* for i is 1 where it ranks i above j, 0 where below and
+0.5 where it ties. Two wins a and b agree by 1 - |a - b|, so that a tie counts half against a decided pair. Whatever cannot be
+used is left out, counted by its reason, and never a zero. Intervals are 95 % and clustered by row (`plaudit.judging.intervals`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from plaudit.data.row import Row
+from plaudit.judging.intervals import ClusteredMean, Interval
+from plaudit.judging.results import PairResult, ResponseResult, RowResult
+from plaudit.types import Status
+
+Case = tuple[float | None, str]
+"""One case of a mean: its number, or None and the reason why there is none."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An estimate (None: not measured) and how many cases were left out of it, by reason."""
+
+    estimate: Interval | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of cases in the estimate."""
+        return 0 if self.estimate is None else self.estimate.n
+
+
+def measure(cases: Iterable[tuple[Hashable, Case]], *, share: bool = True) -> Measured:
+    """Mean of (cluster, case) items; share: the cases lie in [0, 1]."""
+    mean, left_out = ClusteredMean(), Counter[str]()
+    for cluster, (value, reason) in cases:
+        if value is None:
+            left_out[reason] += 1
+        else:
+            mean.add(cluster, value)
+    return Measured(mean.estimate(share=share), dict(sorted(left_out.items())))
+
+
+def response_text(response: Any) -> str:
+    """A response as people read it: text as it is, chat messages by their contents."""
+    if isinstance(response, str):
+        return response
+    if isinstance(response, Sequence) and all(isinstance(message, Mapping) for message in response):
+        return "\n\n".join(str(message.get("content", "")) for message in response)
+    return str(response)
+
+
+def _sign(difference: float) -> float:
+    return 1.0 if difference > 0 else 0.0 if difference < 0 else 0.5
+
+
+def places(row: Row) -> Iterator[tuple[int, int]]:
+    """All pairs i < j of a row's responses."""
+    return ((i, j) for i in range(len(row.responses)) for j in range(i + 1, len(row.responses)))
+
+
+def probability(result: RowResult, i: int, j: int) -> Case:
+    """P(i beats j) where the reward compared the two."""
+    for pair in result.pairs:
+        if {pair.first, pair.second} == {i, j}:
+            if pair.prob is None or pair.status != Status.OK:
+                return None, pair.status.label
+            return (pair.prob if pair.first == i else 1.0 - pair.prob), ""
+    return None, "not compared"
+
+
+def win(result: RowResult, i: int, j: int) -> Case:
+    """The reward's win for i over j: from its comparison where it compared the two, else from its values."""
+    prob, reason = probability(result, i, j)
+    if prob is not None:
+        return _sign(prob - 0.5), ""
+    if reason != "not compared" or not result.responses:
+        return None, reason
+    first, second = result.responses[i], result.responses[j]
+    if first.value is None or second.value is None:
+        return None, (first if first.value is None else second).status.label
+    return _sign(first.value - second.value), ""
+
+
+def aligned(first: Sequence[RowResult], second: Sequence[RowResult]) -> Iterator[tuple[RowResult, RowResult]]:
+    """Results of the same rows, side by side. Raises ValueError where they are not of the same rows."""
+    if len(first) != len(second):
+        raise ValueError(f"the rewards judged different rows: {len(first)} and {len(second)}")
+    for a, b in zip(first, second, strict=True):
+        if a.row.id != b.row.id or len(a.row.responses) != len(b.row.responses):
+            raise ValueError(f"the rewards judged different rows: '{a.row.id}' and '{b.row.id}' stand at the same place")
+        yield a, b
+
+
+def ranking_agreement(first: Sequence[RowResult], second: Sequence[RowResult]) -> Measured:
+    """Share of pairs of responses within a row that two rewards order the same; one tie counts half, two ties agree."""
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, (a, b) in enumerate(aligned(first, second)):
+            for i, j in places(a.row):
+                (left, why), (right, why_not) = win(a, i, j), win(b, i, j)
+                missing = left is None or right is None
+                yield place, (None, why or why_not) if missing else (1.0 - abs(left - right), "")  # type: ignore[operator]
+
+    return measure(cases())
+
+
+def kendall_tau_b(first: Sequence[RowResult], second: Sequence[RowResult]) -> Measured:
+    """Mean over rows of Kendall's tau-b between two rewards within the row, in [-1, 1].
+
+    From pairs: sum s_a s_b / sqrt(sum s_a^2 sum s_b^2) with the signs s of all pairs, equal to the usual form on values
+    (Kendall, Rank Correlation Methods, chapter 3). A row in which a reward ties everything has none and is left out.
+    """
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, (a, b) in enumerate(aligned(first, second)):
+            yield place, _row_tau(a, b)
+
+    return measure(cases(), share=False)
+
+
+def _row_tau(a: RowResult, b: RowResult) -> Case:
+    product = left_square = right_square = 0.0
+    for i, j in places(a.row):
+        (left, why), (right, why_not) = win(a, i, j), win(b, i, j)
+        if left is None or right is None:
+            return None, why or why_not
+        x, y = 2 * left - 1, 2 * right - 1
+        product, left_square, right_square = product + x * y, left_square + x * x, right_square + y * y
+    if left_square == 0 or right_square == 0:
+        return None, "one response" if len(a.row.responses) == 1 else "all tied"
+    return product / math.sqrt(left_square * right_square), ""
+
+
+def contests(row: Row) -> Iterator[tuple[int, int]]:
+    """(better, worse) of each labelled pair that is not a tie."""
+    gold = row.gold or ()
+    return ((i, j) if gold[i] > gold[j] else (j, i) for i, j in row.contests() if gold[i] != gold[j])
+
+
+def accuracy(results: Sequence[RowResult]) -> Measured:
+    """Share of contests whose better response by the labels wins; a tie of the reward counts half, chance is 0.5.
+
+    Labelled ties have no better response and are left out.
+    """
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, result in enumerate(results):
+            decided = [(place, win(result, better, worse)) for better, worse in contests(result.row)]
+            ties = sum(1 for _ in result.row.contests()) - len(decided)
+            yield from decided
+            yield from ((place, (None, "labelled tie")) for _ in range(ties))
+
+    return measure(cases())
+
+
+def accuracy_by(results: Sequence[RowResult], names: Callable[[Row, int, int], Iterable[str]]) -> dict[str, Measured]:
+    """`accuracy` in parts: `names(row, better, worse)` gives the parts that a contest belongs to; sorted by name."""
+    cases: dict[str, list[tuple[Hashable, Case]]] = {}
+    for place, result in enumerate(results):
+        for better, worse in contests(result.row):
+            for name in names(result.row, better, worse):
+                cases.setdefault(name, []).append((place, win(result, better, worse)))
+    return {name: measure(cases[name]) for name in sorted(cases)}
+
+
+def _ordered(results: Sequence[RowResult]) -> Iterator[tuple[int, PairResult]]:
+    return ((place, pair) for place, result in enumerate(results) for pair in result.pairs if pair.by_order is not None)
+
+
+def _both_orders(pair: PairResult) -> tuple[float, float] | None:
+    assert pair.by_order is not None
+    forward, backward = pair.by_order
+    return None if forward is None or backward is None else (forward, backward)
+
+
+def _one_order_reason(pair: PairResult) -> str:
+    return pair.status.label if pair.status != Status.OK else "one order only"
+
+
+def order_bias(results: Sequence[RowResult]) -> Measured:
+    """Mean of P(first shown wins) - 0.5 over the pairs that were judged in both orders: above 0, being shown first helps."""
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, pair in _ordered(results):
+            both = _both_orders(pair)
+            # by_order speaks of the pair's first response, so shown second it leaves 1 - p to the one that was shown first
+            yield place, (None, _one_order_reason(pair)) if both is None else ((both[0] + 1.0 - both[1]) / 2, "")
+
+    measured = measure(cases())
+    found = measured.estimate
+    if found is None:
+        return measured
+    return replace(measured, estimate=replace(found, mean=found.mean - 0.5, low=found.low - 0.5, high=found.high - 0.5))
+
+
+def flip_rate(results: Sequence[RowResult]) -> Measured:
+    """Share of pairs whose winner changes with the order of showing; a tie in one order only counts half."""
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, pair in _ordered(results):
+            both = _both_orders(pair)
+            if both is None:
+                yield place, (None, _one_order_reason(pair))
+            else:
+                yield place, (abs(_sign(both[0] - 0.5) - _sign(both[1] - 0.5)), "")
+
+    return measure(cases())
+
+
+def length_preference(results: Sequence[RowResult]) -> Measured:
+    """Share of pairs of different length (in characters) whose longer response wins; a tie counts half, 0.5 is no preference."""
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, result in enumerate(results):
+            lengths = [len(response_text(response)) for response in result.row.responses]
+            for i, j in places(result.row):
+                if lengths[i] == lengths[j]:
+                    yield place, (None, "equal length")
+                else:
+                    yield place, win(result, i, j) if lengths[i] > lengths[j] else win(result, j, i)
+
+    return measure(cases())
+
+
+def best_by_gold(row: Row) -> frozenset[int]:
+    """Places with the highest gold value; empty where the row has no labels or all are equal, so that there is no choice."""
+    if row.gold is None or len(set(row.gold)) < 2:
+        return frozenset()
+    return frozenset(place for place, value in enumerate(row.gold) if value == max(row.gold))
+
+
+def pick_accuracy(rows: Sequence[Row], picks: Sequence[int | None]) -> Measured:
+    """Share of labelled rows whose picked response is one of the best by the labels; rows without a pick are left out."""
+    if len(rows) != len(picks):
+        raise ValueError(f"{len(picks)} picks for {len(rows)} rows")
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for place, (row, pick) in enumerate(zip(rows, picks, strict=True)):
+            best = best_by_gold(row)
+            if best:
+                yield place, (None, "no pick") if pick is None else (float(pick in best), "")
+
+    return measure(cases())
+
+
+def chance_pick(rows: Sequence[Row]) -> float | None:
+    """What picking at random scores in `pick_accuracy`; None without labels."""
+    chances = [len(best) / len(row.responses) for row in rows if (best := best_by_gold(row))]
+    return math.fsum(chances) / len(chances) if chances else None
+
+
+def baseline_results(rows: Sequence[Row]) -> dict[str, list[RowResult]]:
+    """Rewards that judge nothing, to be beaten: the longest, the shortest, and the first-listed response is best."""
+    lengths = [[float(len(response_text(response))) for response in row.responses] for row in rows]
+    values = {
+        "longest": lengths,
+        "shortest": [[-length for length in row] for row in lengths],
+        "first": [[-float(place) for place in range(len(row))] for row in lengths],
+    }
+    return {
+        name: [
+            RowResult(row, [ResponseResult(value, Status.OK) for value in numbers])
+            for row, numbers in zip(rows, column, strict=True)
+        ]
+        for name, column in values.items()
+    }
