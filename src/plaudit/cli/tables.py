@@ -96,5 +96,3 @@ def _escape(text: Any) -> str:
     from rich.markup import escape
 
     return escape(str(text)[:160])
-
-

@@ -1,0 +1,67 @@
+"""The entry point: commands, `--version`, and errors as one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from plaudit import __version__
+from plaudit.cli.common import err
+from plaudit.cli.demo import Demo
+from plaudit.cli.doctor import Doctor
+from plaudit.cli.judge import Judge
+from plaudit.cli.rewards import Rewards
+from plaudit.cli.store import StoreExport, StoreList, StorePrune
+from plaudit.types import EngineError, UserError
+
+DESCRIPTION = "plaudit: build a reward, find out how far it can be trusted, and optimise against it."
+
+StoreCommand = (
+    Annotated[StoreList, tyro.conf.subcommand("list")]
+    | Annotated[StorePrune, tyro.conf.subcommand("prune")]
+    | Annotated[StoreExport, tyro.conf.subcommand("export")]
+)
+Command = (
+    Annotated[Judge, tyro.conf.subcommand("judge")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Rewards, tyro.conf.subcommand("rewards")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[StoreCommand, tyro.conf.subcommand("store", description="Look into, clean or export the kept verdicts.")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 well, 1 with losses, 2 something to mend, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments) == ["--version"]:
+        sys.stdout.write(f"plaudit {__version__}\n")
+        return 0
+    logging.basicConfig(level=os.environ.get("PLAUDIT_LOG", "WARNING").upper())
+    command = tyro.cli(
+        Command,  # type: ignore[arg-type]  # a union is what tyro takes for subcommands
+        prog="plaudit",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    try:
+        return int(command.run())
+    except (UserError, EngineError) as error:
+        err.print(f"plaudit: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        err.print("interrupted: stored verdicts stay; run the same command again to go on")
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (`| head`): nothing more to say, and Python must not try to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
