@@ -31,11 +31,12 @@ def compared(of: Row, forward: float | None, backward: float | None) -> RowResul
 
 
 def biased_pairs(count: int, bias: float, *, seed: int = 0, gold: bool = True) -> list[RowResult]:
-    """Pairs judged by a coin of quality 0.6 +- noise; being shown first adds `bias` to the probability of winning."""
+    """Pairs of random true probability; being shown first adds `bias`, with noise of deviation 0.05, to P(winning)."""
     draw = random.Random(seed)
     results = []
     for number in range(count):
         labels = ((1.0, 0.0) if number % 2 else (0.0, 1.0)) if gold else None
         true = draw.uniform(0.35, 0.65)
-        results.append(compared(row(number, labels), true + bias, true - bias))
+        added = bias + draw.gauss(0, 0.05)
+        results.append(compared(row(number, labels), true + added, true - added))
     return results

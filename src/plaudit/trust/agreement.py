@@ -1,8 +1,9 @@
 """How rewards relate: to each other, to the labels, to the order of showing and to length, over the pairs of one row.
 
 Vocabulary: in a pair (i, j) of responses of one row, a reward's *win* for i is 1 where it ranks i above j, 0 where below and
-0.5 where it ties. Two wins a and b agree by 1 - |a - b|, so that a tie counts half against a decided pair. Whatever cannot be
-used is left out, counted by its reason, and never a zero. Intervals are 95 % and clustered by row (`plaudit.judging.intervals`).
+0.5 where it ties, by the one rule for ties (`plaudit.judging.metrics`). Two wins a and b agree by 1 - |a - b|, so that a tie
+counts half against a decided pair. Whatever cannot be used is left out, counted by its reason, and never a zero. Intervals are
+95 % and clustered by prompt (`plaudit.judging.intervals`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit.data.row import Row
 from plaudit.judging.intervals import ClusteredMean, Interval
-from plaudit.judging.results import PairResult, ResponseResult, RowResult
+from plaudit.judging.metrics import outcome, side
+from plaudit.judging.results import ResponseResult, RowResult
+from plaudit.rewards.base import content_key
 from plaudit.types import Status
 
 Case = tuple[float | None, str]
@@ -55,8 +58,9 @@ def response_text(response: Any) -> str:
     return str(response)
 
 
-def _sign(difference: float) -> float:
-    return 1.0 if difference > 0 else 0.0 if difference < 0 else 0.5
+def cluster_of(row: Row) -> Hashable:
+    """Rows of one prompt are one cluster, as in the summary of a run."""
+    return content_key(row.prompt)[:16]
 
 
 def places(row: Row) -> Iterator[tuple[int, int]]:
@@ -76,15 +80,15 @@ def probability(result: RowResult, i: int, j: int) -> Case:
 
 def win(result: RowResult, i: int, j: int) -> Case:
     """The reward's win for i over j: from its comparison where it compared the two, else from its values."""
-    prob, reason = probability(result, i, j)
-    if prob is not None:
-        return _sign(prob - 0.5), ""
-    if reason != "not compared" or not result.responses:
-        return None, reason
-    first, second = result.responses[i], result.responses[j]
-    if first.value is None or second.value is None:
-        return None, (first if first.value is None else second).status.label
-    return _sign(first.value - second.value), ""
+    won = outcome(result, i, j)
+    return (won, "") if won is not None else (None, _why_not(result, i, j))
+
+
+def _why_not(result: RowResult, i: int, j: int) -> str:
+    reason = probability(result, i, j)[1]
+    if reason == "not compared" and result.responses:
+        return next(result.responses[place].status.label for place in (i, j) if result.responses[place].value is None)
+    return reason
 
 
 def aligned(first: Sequence[RowResult], second: Sequence[RowResult]) -> Iterator[tuple[RowResult, RowResult]]:
@@ -101,11 +105,11 @@ def ranking_agreement(first: Sequence[RowResult], second: Sequence[RowResult]) -
     """Share of pairs of responses within a row that two rewards order the same; one tie counts half, two ties agree."""
 
     def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, (a, b) in enumerate(aligned(first, second)):
+        for a, b in aligned(first, second):
             for i, j in places(a.row):
                 (left, why), (right, why_not) = win(a, i, j), win(b, i, j)
                 missing = left is None or right is None
-                yield place, (None, why or why_not) if missing else (1.0 - abs(left - right), "")  # type: ignore[operator]
+                yield cluster_of(a.row), (None, why or why_not) if missing else (1.0 - abs(left - right), "")  # type: ignore[operator]
 
     return measure(cases())
 
@@ -118,8 +122,8 @@ def kendall_tau_b(first: Sequence[RowResult], second: Sequence[RowResult]) -> Me
     """
 
     def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, (a, b) in enumerate(aligned(first, second)):
-            yield place, _row_tau(a, b)
+        for a, b in aligned(first, second):
+            yield cluster_of(a.row), _row_tau(a, b)
 
     return measure(cases(), share=False)
 
@@ -150,11 +154,13 @@ def accuracy(results: Sequence[RowResult]) -> Measured:
     """
 
     def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, result in enumerate(results):
-            decided = [(place, win(result, better, worse)) for better, worse in contests(result.row)]
-            ties = sum(1 for _ in result.row.contests()) - len(decided)
-            yield from decided
-            yield from ((place, (None, "labelled tie")) for _ in range(ties))
+        for result in results:
+            if len(result.row.responses) > 1 and result.row.gold is not None:
+                cluster = cluster_of(result.row)
+                decided = [(cluster, win(result, better, worse)) for better, worse in contests(result.row)]
+                ties = sum(1 for _ in result.row.contests()) - len(decided)
+                yield from decided
+                yield from ((cluster, (None, "labelled tie")) for _ in range(ties))
 
     return measure(cases())
 
@@ -162,68 +168,64 @@ def accuracy(results: Sequence[RowResult]) -> Measured:
 def accuracy_by(results: Sequence[RowResult], names: Callable[[Row, int, int], Iterable[str]]) -> dict[str, Measured]:
     """`accuracy` in parts: `names(row, better, worse)` gives the parts that a contest belongs to; sorted by name."""
     cases: dict[str, list[tuple[Hashable, Case]]] = {}
-    for place, result in enumerate(results):
+    for result in results:
         for better, worse in contests(result.row):
             for name in names(result.row, better, worse):
-                cases.setdefault(name, []).append((place, win(result, better, worse)))
+                cases.setdefault(name, []).append((cluster_of(result.row), win(result, better, worse)))
     return {name: measure(cases[name]) for name in sorted(cases)}
 
 
-def _ordered(results: Sequence[RowResult]) -> Iterator[tuple[int, PairResult]]:
-    return ((place, pair) for place, result in enumerate(results) for pair in result.pairs if pair.by_order is not None)
+def correctness(results: Sequence[RowResult]) -> Measured:
+    """For rows of one response labelled right (1) or wrong (0): share whose value lies on the label's side of 0.5."""
+
+    def cases() -> Iterator[tuple[Hashable, Case]]:
+        for result in results:
+            gold = result.row.gold
+            if gold is not None and len(gold) == 1 and gold[0] in (0.0, 1.0) and result.responses:
+                only = result.responses[0]
+                right = None if only.value is None else float((only.value > 0.5) == (gold[0] == 1.0))
+                yield cluster_of(result.row), (right, only.status.label)
+
+    return measure(cases())
 
 
-def _both_orders(pair: PairResult) -> tuple[float, float] | None:
-    assert pair.by_order is not None
-    forward, backward = pair.by_order
-    return None if forward is None or backward is None else (forward, backward)
-
-
-def _one_order_reason(pair: PairResult) -> str:
-    return pair.status.label if pair.status != Status.OK else "one order only"
+def _both_orders(results: Sequence[RowResult], case: Callable[[float, float], float]) -> Iterator[tuple[Hashable, Case]]:
+    """`case(P as read when the first was shown first, P as read when it was shown second)` of each pair that has orders."""
+    for result in results:
+        for pair in result.pairs:
+            if pair.by_order is not None:
+                forward, backward = pair.by_order
+                if forward is None or backward is None:
+                    yield cluster_of(result.row), (None, pair.status.label if pair.status != Status.OK else "one order only")
+                else:
+                    yield cluster_of(result.row), (case(forward, backward), "")
 
 
 def order_bias(results: Sequence[RowResult]) -> Measured:
-    """Mean of P(first shown wins) - 0.5 over the pairs that were judged in both orders: above 0, being shown first helps."""
+    """Mean of P(first shown wins) - 0.5 over the pairs that were judged in both orders: above 0, being shown first helps.
 
-    def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, pair in _ordered(results):
-            both = _both_orders(pair)
-            # by_order speaks of the pair's first response, so shown second it leaves 1 - p to the one that was shown first
-            yield place, (None, _one_order_reason(pair)) if both is None else ((both[0] + 1.0 - both[1]) / 2, "")
-
-    measured = measure(cases())
-    found = measured.estimate
-    if found is None:
-        return measured
-    return replace(measured, estimate=replace(found, mean=found.mean - 0.5, low=found.low - 0.5, high=found.high - 0.5))
+    Both numbers of `by_order` speak of the pair's first response, so the mean of P(first shown wins) is (p + 1 - p') / 2.
+    """
+    return measure(_both_orders(results, lambda forward, backward: (forward - backward) / 2), share=False)
 
 
 def flip_rate(results: Sequence[RowResult]) -> Measured:
-    """Share of pairs whose winner changes with the order of showing; a tie in one order only counts half."""
-
-    def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, pair in _ordered(results):
-            both = _both_orders(pair)
-            if both is None:
-                yield place, (None, _one_order_reason(pair))
-            else:
-                yield place, (abs(_sign(both[0] - 0.5) - _sign(both[1] - 0.5)), "")
-
-    return measure(cases())
+    """Share of pairs whose winner changes with the order of showing, a tie being an outcome of its own."""
+    return measure(_both_orders(results, lambda forward, backward: float(side(forward - 0.5) != side(backward - 0.5))))
 
 
 def length_preference(results: Sequence[RowResult]) -> Measured:
     """Share of pairs of different length (in characters) whose longer response wins; a tie counts half, 0.5 is no preference."""
 
     def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, result in enumerate(results):
+        for result in results:
+            cluster = cluster_of(result.row)
             lengths = [len(response_text(response)) for response in result.row.responses]
             for i, j in places(result.row):
                 if lengths[i] == lengths[j]:
-                    yield place, (None, "equal length")
+                    yield cluster, (None, "equal length")
                 else:
-                    yield place, win(result, i, j) if lengths[i] > lengths[j] else win(result, j, i)
+                    yield cluster, win(result, i, j) if lengths[i] > lengths[j] else win(result, j, i)
 
     return measure(cases())
 
@@ -241,10 +243,10 @@ def pick_accuracy(rows: Sequence[Row], picks: Sequence[int | None]) -> Measured:
         raise ValueError(f"{len(picks)} picks for {len(rows)} rows")
 
     def cases() -> Iterator[tuple[Hashable, Case]]:
-        for place, (row, pick) in enumerate(zip(rows, picks, strict=True)):
+        for row, pick in zip(rows, picks, strict=True):
             best = best_by_gold(row)
             if best:
-                yield place, (None, "no pick") if pick is None else (float(pick in best), "")
+                yield cluster_of(row), (None, "no pick") if pick is None else (float(pick in best), "")
 
     return measure(cases())
 
