@@ -47,10 +47,12 @@ class Runner:
     context: Context = field(default_factory=Context)
     pairs: Pairs = "labelled"
     progress: Progress = field(default_factory=Progress)
+    _checked: bool = field(default=False, init=False)
 
     def run(self, rows: Iterable[Row]) -> Iterator[RowResult]:
         """Results in the order of the rows.
 
+        Raises what `reward.check()` raises, before the first row that the store does not know, if the reward cannot work.
         Rows that cannot be judged come back with a status. When a whole chunk finds the engine gone, or a budget limit is
         reached, the run ends early and `progress.stopped` says why; running again goes on from the store.
         """
@@ -73,6 +75,9 @@ class Runner:
         self.progress.reused += len(keys) - len(missing)
         if not missing:
             return known
+        if not self._checked:
+            self.reward.check()
+            self._checked = True
         started = time.perf_counter()
         fresh = self._judge(rows, missing)
         self.progress.seconds += time.perf_counter() - started

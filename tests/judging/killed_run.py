@@ -1,0 +1,24 @@
+"""A run that says which rows it has handed out, to be killed from outside: python -m tests.judging.killed_run STORE ROWS."""
+
+import sys
+import time
+
+from plaudit.data.row import Row
+from plaudit.judging import Runner
+from plaudit.store import Store
+from tests.judging.rewards import WordCount
+
+
+class Slow(WordCount):
+    def score(self, batch, ctx=None):
+        time.sleep(0.004)
+        return super().score(batch, ctx)
+
+
+def rows(count):
+    return [Row(str(index), f"prompt {index}", ("word " * (index % 7 + 1),)) for index in range(count)]
+
+
+if __name__ == "__main__":
+    for result in Runner(Slow(), Store(sys.argv[1])).run(rows(int(sys.argv[2]))):
+        print(result.row.id, flush=True)

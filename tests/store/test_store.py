@@ -1,0 +1,94 @@
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from plaudit.store import Record, Store
+from plaudit.types import UserError
+
+
+def records(count, start=0, **body):
+    return [
+        Record(f"{index:032x}", "score", f"row-{index}", {"value": index / 2, "status": 0, **body})
+        for index in range(start, start + count)
+    ]
+
+
+def test_what_is_put_is_found_again_by_key(tmp_path):
+    store = Store(tmp_path / "deep" / "er" / "v.sqlite")
+    store.put("f" * 32, "length", records(1200, text='naïve "quoted" \u2028'))
+    found = store.get([f"{index:032x}" for index in range(-1 + 1, 1300)])
+    assert len(found) == 1200
+    assert found[f"{7:032x}"] == {"value": 3.5, "status": 0, "text": 'naïve "quoted" \u2028'}
+
+
+def test_the_first_verdict_stays(tmp_path):
+    store = Store(tmp_path / "v.sqlite")
+    store.put("f" * 32, "a", records(1))
+    store.put("f" * 32, "a", [Record(f"{0:032x}", "score", "row-0", {"value": 99.0, "status": 0})])
+    assert store.get([f"{0:032x}"])[f"{0:032x}"]["value"] == 0.0
+
+
+def test_two_writers_leave_one_of_each(tmp_path):
+    path = tmp_path / "v.sqlite"
+    Store(path)
+    problems = []
+
+    def write():
+        try:
+            store = Store(path)
+            for start in range(0, 400, 20):
+                store.put("f" * 32, "a", records(20, start))
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert [entry.verdicts for entry in Store(path).rewards()] == [400]
+
+
+def test_list_export_and_prune(tmp_path):
+    store = Store(tmp_path / "v.sqlite")
+    store.put("a" * 32, "one", records(3))
+    store.put("b" * 32, "two", records(2, 10))
+    assert {(entry.name, entry.verdicts) for entry in store.rewards()} == {("one", 3), ("two", 2)}
+    assert [record["subject"] for record in store.records("bb")] == ["row-10", "row-11"]
+    assert len(list(store.records())) == 5
+    assert store.prune(reward="aa") == 3
+    assert [entry.name for entry in store.rewards()] == ["two"]
+    assert store.prune(before=time.time() - 60) == 0
+    assert store.prune(before=time.time() + 60) == 2
+    assert store.rewards() == []
+    with pytest.raises(ValueError, match="needs a reward or a time"):
+        store.prune()
+
+
+def test_a_percent_sign_is_no_wildcard(tmp_path):
+    store = Store(tmp_path / "v.sqlite")
+    store.put("a" * 32, "one", records(3))
+    assert store.prune(reward="%") == 0
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "sqlite:////proc/none/v.sqlite"])
+def test_a_database_that_cannot_be_opened_is_one_sentence(url):
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        Store(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "v.sqlite"
+    path.write_text("this is not a database, it is a text that is long enough to have a header " * 20)
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(path)
+
+
+def test_it_is_in_write_ahead_mode(tmp_path):
+    path = tmp_path / "v.sqlite"
+    Store(path).put("a" * 32, "one", records(1))
+    assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
