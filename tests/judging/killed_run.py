@@ -1,18 +1,11 @@
 """A run that says which rows it has handed out, to be killed from outside: python -m tests.judging.killed_run STORE ROWS."""
 
 import sys
-import time
 
 from plaudit.data.row import Row
 from plaudit.judging import Runner
 from plaudit.store import Store
-from tests.judging.rewards import WordCount
-
-
-class Slow(WordCount):
-    def score(self, batch, ctx=None):
-        time.sleep(0.004)
-        return super().score(batch, ctx)
+from tests.judging.rewards import Slow
 
 
 def rows(count):
@@ -21,4 +14,5 @@ def rows(count):
 
 if __name__ == "__main__":
     for result in Runner(Slow(), Store(sys.argv[1])).run(rows(int(sys.argv[2]))):
-        print(result.row.id, flush=True)
+        sys.stdout.write(f"{result.row.id}\n")
+        sys.stdout.flush()

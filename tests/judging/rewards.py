@@ -1,5 +1,7 @@
 """Small rewards with known numbers, for tests of the runner."""
 
+import time
+
 import torch
 
 from plaudit.rewards.base import BaseReward
@@ -27,6 +29,14 @@ class WordCount(BaseReward):
         values = torch.tensor([float(len(text.split())) if text else float("nan") for text in batch.responses])
         status = torch.tensor([Status.OK if text else Status.ABSTAINED for text in batch.responses], dtype=torch.int8)
         return Scores(values, status)
+
+
+class Slow(WordCount):
+    """Takes its time, so that a run can be killed in the middle."""
+
+    def score(self, batch, ctx=None):
+        time.sleep(0.004)
+        return super().score(batch, ctx)
 
 
 class LikesFirst(BaseReward):

@@ -7,7 +7,8 @@ import time
 
 from plaudit.judging import Runner
 from plaudit.store import Store
-from tests.judging.killed_run import Slow, rows
+from tests.judging.killed_run import rows
+from tests.judging.rewards import Slow
 
 ROWS = 2000
 

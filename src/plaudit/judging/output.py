@@ -49,7 +49,7 @@ def atomic(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
 
 @contextmanager
 def writer(path: Path) -> Iterator[Write]:
-    """A function that adds one result to `path`; the format follows the ending: .jsonl (rows) or .csv (one line a response or pair).
+    """A function that adds one result to `path`, as its ending says: .jsonl (rows) or .csv (one line a response or pair).
 
     Raises UserError for another ending.
     """
