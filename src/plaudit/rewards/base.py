@@ -32,6 +32,8 @@ class BaseReward(Reward):
     """
 
     name: str = "reward"
+    uses_seed: bool = True
+    """Whether `ctx.seed` can change the numbers. The safe default makes the seed part of every key."""
     batch_size: int = 1024
     """How many rows the runner gives at once: large for rules, small for models."""
     higher_is_better: bool = True
