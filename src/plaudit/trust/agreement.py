@@ -237,6 +237,24 @@ def best_by_gold(row: Row) -> frozenset[int]:
     return frozenset(place for place, value in enumerate(row.gold) if value == max(row.gold))
 
 
+def best_response(result: RowResult) -> int | None:
+    """The place that a reward would pick: highest value, or where it only compared, highest mean probability of winning.
+
+    The first of equals; None unless every response has a value, or every pair a probability.
+    """
+    if result.responses:
+        return result.best()
+    count = len(result.row.responses)
+    means = []
+    for place in range(count):
+        probs = [probability(result, place, other)[0] for other in range(count) if other != place]
+        known = [prob for prob in probs if prob is not None]
+        if not known or len(known) < len(probs):
+            return None
+        means.append(math.fsum(known) / len(known))
+    return max(range(count), key=lambda place: (means[place], -place))
+
+
 def pick_accuracy(rows: Sequence[Row], picks: Sequence[int | None]) -> Measured:
     """Share of labelled rows whose picked response is one of the best by the labels; rows without a pick are left out."""
     if len(rows) != len(picks):
