@@ -1,0 +1,158 @@
+"""A causal language model on a device, and the parts of its forward pass: states, and logits only where they are needed."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plaudit.engines.batches import pad_right
+from plaudit.engines.quiet import without_progress_bars
+from plaudit.engines.weights import weight_files
+from plaudit.types import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOGIT_ROWS = 256
+"""How many positions get logits at once: bounds memory by 256 times the vocabulary."""
+
+
+def load_model(folder: Path, dtype: str, device: str | None) -> Any:
+    """The transformers causal language model of a folder, in evaluation mode. Raises EngineError if it cannot be loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise EngineError(f"dtype '{dtype}' is not a torch floating point type such as float32 or bfloat16")
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    weights = weight_files(folder)
+    try:
+        if not any(path.suffix == ".safetensors" for path in weights):
+            from plaudit.engines.gguf_files import load_gguf_model
+
+            model = load_gguf_model(weights[0]).to(getattr(torch, dtype))
+        else:
+            with without_progress_bars():
+                model = AutoModelForCausalLM.from_pretrained(
+                    str(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
+                )
+        return model.to(place).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EngineError(f"the model in '{folder}' cannot be loaded: {reason}") from error
+
+
+class CausalModel:
+    """Forward passes of one model. Rows are padded on the right and need no attention mask: a causal model never looks right.
+
+    Logits are computed for the asked positions only. Most models put a plain linear head on the trunk's last state; for
+    those the head is applied to the gathered states. Models that do more to their logits (caps, scales) are noticed by a
+    five-token trial when the model is loaded, and go through their own forward pass.
+    """
+
+    def __init__(self, folder: Path, dtype: str, device: str | None) -> None:
+        self.model = load_model(folder, dtype, device)
+        self.device = self.model.device
+        self.lock = threading.RLock()
+        self.trunk = self.model.base_model
+        self.head = self.model.get_output_embeddings()
+        self.keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self.plain_head = self._head_is_plain()
+
+    def _head_is_plain(self) -> bool:
+        """Whether head(trunk(x)) gives the model's own logits."""
+        import torch
+
+        if self.head is None or self.trunk is self.model:
+            return False
+        ids = torch.arange(5, device=self.device).remainder(self.model.config.get_text_config().vocab_size)[None]
+        try:
+            with torch.no_grad():
+                ours = self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)
+                return torch.allclose(ours, self.model(input_ids=ids, use_cache=False).logits, atol=1e-5, rtol=1e-4)
+        except (RuntimeError, TypeError, AttributeError):
+            return False
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids that have a logit."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def gradient(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Context in which forward passes run."""
+        import torch
+
+        return torch.enable_grad() if wanted else torch.no_grad()
+
+    def states(self, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+        """[B, L, d] the trunk's last states."""
+        ids = pad_right(rows, pad).to(self.device)
+        states: Tensor = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    def log_probs_at(
+        self, rows: Sequence[Sequence[int]], places: Sequence[tuple[int, int]], wanted: Sequence[Sequence[int]], pad: int
+    ) -> list[Tensor]:
+        """For each (row, position), the float32 log-probabilities of the wanted token ids right after that position.
+
+        rows: B lists of token ids. places, wanted: N each. Returns N tensors on the CPU, one value per wanted id. Never
+        holds more than LOGIT_ROWS rows of logits at once where the head is plain; keeps the graph.
+        """
+        import torch
+
+        row_of = torch.tensor([row for row, _ in places], device=self.device)
+        position = torch.tensor([place for _, place in places], device=self.device)
+        source = self.states(rows, pad)[row_of, position] if self.plain_head else self._own_logits(rows, row_of, position, pad)
+        results: list[Tensor] = []
+        for start in range(0, len(places), LOGIT_ROWS):
+            chunk, ids = source[start : start + LOGIT_ROWS], wanted[start : start + LOGIT_ROWS]
+            results += self._picked(chunk, ids)
+        return results
+
+    def continuation_log_probs(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad: int
+    ) -> list[Tensor]:
+        """Per row, the float32 log-probability of each continuation token, on the CPU; keeps the graph."""
+        import torch
+
+        rows = [[*prompt, *tokens] for prompt, tokens in zip(prompts, continuations, strict=True)]
+        places, wanted = [], []
+        for row, (prompt, tokens) in enumerate(zip(prompts, continuations, strict=True)):
+            for offset, token in enumerate(tokens):
+                places.append((row, len(prompt) - 1 + offset))
+                wanted.append([token])
+        if not places:
+            return [torch.empty(0) for _ in rows]
+        values = torch.cat(self.log_probs_at(rows, places, wanted, pad))
+        return list(torch.split(values, [len(tokens) for tokens in continuations]))
+
+    def _picked(self, chunk: Tensor, ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Log-probabilities of some ids from states or logits [n, ...]; with gradient the logits are recomputed backward."""
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        index = pad_right(ids, 0).to(chunk.device)
+
+        def pick(part: Tensor) -> Tensor:
+            logits = self.head(part) if self.plain_head else part
+            return torch.log_softmax(logits.float(), dim=-1).gather(1, index)
+
+        values = checkpoint(pick, chunk, use_reentrant=False) if torch.is_grad_enabled() and chunk.requires_grad else pick(chunk)
+        values = values.cpu()
+        return [values[place, : len(wanted)] for place, wanted in enumerate(ids)]
+
+    def _own_logits(self, rows: Sequence[Sequence[int]], row_of: Tensor, position: Tensor, pad: int) -> Tensor:
+        """[N, V] logits at (row, position) through the model's own forward pass."""
+        import torch
+
+        ids = pad_right(rows, pad).to(self.device)
+        if not self.keeps_logits:
+            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
+            return logits[row_of, position]
+        kept, column = torch.unique(position, return_inverse=True)
+        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+        return logits[row_of, column]

@@ -1,0 +1,333 @@
+"""`LocalEngine`: any causal language model of transformers, from a folder or a hub id, run in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plaudit.engines.batches import plan_batches
+from plaudit.engines.encoding import Codec
+from plaudit.engines.options import OptionPlan, option_log_probs, plan_options
+from plaudit.engines.weights import resolve_folder, weights_fingerprint
+from plaudit.types import (
+    Budget,
+    BudgetExceeded,
+    ContinuationLogProbs,
+    Engine,
+    EngineError,
+    Generation,
+    NextToken,
+    Request,
+    Sampling,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plaudit.engines.forward import CausalModel
+
+NUMERICS = "local-1"
+"""Raised when a change of this engine changes numbers, so that stored verdicts are not mixed with new ones."""
+
+
+@dataclass
+class _Row:
+    """One request on its way through the model: token ids, and what became of it."""
+
+    prompt: list[int] = field(default_factory=list)
+    continuation: list[int] = field(default_factory=list)
+    status: Status = Status.OK
+    detail: str = ""
+
+    @property
+    def ids(self) -> list[int]:
+        return self.prompt + self.continuation
+
+    def fail(self, status: Status, detail: str) -> None:
+        self.status, self.detail = status, detail
+
+
+class LocalEngine(Engine):
+    """A causal language model on this machine.
+
+    model: a folder with safetensors (or one GGUF file), or a hub id; code from the hub is never run.
+    device: torch device, None for CUDA where there is one, else the CPU. dtype: of the weights; logits become
+    probabilities in float32. max_tokens_per_batch: padded tokens of one forward pass. max_length: longest input in
+    tokens, None for the model's `max_position_embeddings`. threads: of torch, None to leave them (OMP_NUM_THREADS).
+
+    Nothing is loaded before it is needed; `version` and `control_strings` need no torch. Rows that do not fit the context
+    get Status.TOO_LONG, rows that the model or the template fails on get Status.FAILED; the other rows are not touched.
+    Results do not depend on the batch size or on the order of rows, apart from rounding. Calls from several threads wait
+    for one another.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str = "float32",
+        max_tokens_per_batch: int = 4096,
+        max_length: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if max_tokens_per_batch < 1:
+            raise ValueError(f"max_tokens_per_batch must be at least 1, got {max_tokens_per_batch}")
+        self.model, self.device, self.dtype = model, device, dtype
+        self.max_tokens_per_batch, self.threads = max_tokens_per_batch, threads
+        self._max_length = max_length
+        self._loading = threading.RLock()
+        self.name = f"local:{Path(model).name if Path(model).is_absolute() else model}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The local folder of the model. Raises EngineError if there is none."""
+        return resolve_folder(self.model)
+
+    @cached_property
+    def version(self) -> str:
+        """Weights, config and tokenizer fingerprint, dtype, and the context limit if one was set."""
+        limit = "" if self._max_length is None else f":max_length={self._max_length}"
+        return f"{NUMERICS}:{weights_fingerprint(self.folder)}:{self.dtype}{limit}"
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The tokenizer and chat template."""
+        return Codec(self.folder)
+
+    @cached_property
+    def _ready(self) -> CausalModel:
+        from plaudit.engines.forward import CausalModel
+
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        return CausalModel(self.folder, self.dtype, self.device)
+
+    @property
+    def causal_model(self) -> CausalModel:
+        """The loaded model. Raises EngineError if it cannot be loaded."""
+        with self._loading:
+            return self._ready
+
+    @property
+    def max_length(self) -> int:
+        """The longest input, in tokens."""
+        if self._max_length is not None:
+            return self._max_length
+        config = self.causal_model.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+
+    def check(self) -> None:
+        """Raises EngineError if the model is missing, has only pickled weights, or cannot be read by transformers."""
+        _ = self.version
+        if not (self.folder / "config.json").is_file() and not list(self.folder.glob("*.gguf")):
+            raise EngineError(f"model folder '{self.folder}' has no config.json")
+
+    @property
+    def control_strings(self) -> tuple[str, ...]:
+        """Texts of the tokenizer's special tokens."""
+        return self.codec.control_strings
+
+    def render(self, request: Request) -> str:
+        """The text that the model sees, chat template and forced prefix included. Raises ValueError if the template refuses."""
+        return self.codec.render(request)
+
+    def _prepare(self, requests: Sequence[Request], continuations: Sequence[str] | None = None, spare: int = 0) -> list[_Row]:
+        """Tokenised rows; those that the template refuses or that do not fit, with `spare` more tokens, carry a status."""
+        rows = []
+        for number, request in enumerate(requests):
+            row = _Row()
+            rows.append(row)
+            try:
+                row.prompt = self.codec.encode_prompt(request)
+                if continuations is not None:
+                    row.continuation = self.codec.encode_continuation(continuations[number])
+            except ValueError as error:
+                row.fail(Status.FAILED, str(error))
+                continue
+            length = len(row.ids) + spare
+            if length > self.max_length:
+                what = "prompt and continuation" if continuations is not None else "prompt"
+                needed = f"{len(row.ids)} tokens" + (f" plus {spare} to generate" if spare else "")
+                row.fail(Status.TOO_LONG, f"the {what} takes {needed}, the model's context is {self.max_length}")
+        return rows
+
+    def _run(self, rows: Sequence[_Row], forward: Callable[[list[int]], None], budget: Budget | None, passes: int = 1) -> None:
+        """Call `forward` with batches of the numbers of usable rows; rows of a failing batch are tried one by one."""
+        usable = [number for number, row in enumerate(rows) if row.status is Status.OK]
+        lengths = [len(rows[number].ids) for number in usable]
+        pending = [[usable[place] for place in batch] for batch in plan_batches(lengths, self.max_tokens_per_batch)]
+        while pending:
+            batch = pending.pop(0)
+            if budget is not None:
+                budget.spend(network_calls=passes, prompt_tokens=sum(len(rows[number].ids) for number in batch))
+            try:
+                with self.causal_model.lock:
+                    forward(batch)
+            except (BudgetExceeded, EngineError):
+                raise
+            except (RuntimeError, IndexError) as error:
+                self._free_memory()
+                if len(batch) > 1:
+                    pending = [[number] for number in batch] + pending
+                else:
+                    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                    rows[batch[0]].fail(Status.FAILED, f"the model failed on this row: {reason}")
+
+    def _free_memory(self) -> None:
+        """Give cached memory of an accelerator back after a failed batch."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def next_token(
+        self, requests: Sequence[Request], options: Sequence[Sequence[str]], *, grad: bool = False, budget: Budget | None = None
+    ) -> NextToken:
+        """[B, K] log-probability of each option right after each request.
+
+        An option is the list of its spellings, whose probabilities are summed; spellings of several tokens and options
+        that begin alike follow the rule of `plaudit.engines.options`. Raises ValueError, naming the option, if an option
+        has no spelling that the tokenizer can write or shares one with another.
+        """
+        import torch
+
+        if not requests:
+            return NextToken(torch.empty(0, len(options)), [], [])
+        plan = plan_options(options, self.codec.encode_continuation, self.codec.tokenizer.unk_token_id)
+        longest = max(len(tokens) for tokens in plan.sequences)
+        rows = self._prepare(requests, spare=longest - 1)
+        found: dict[int, Tensor] = {}
+        model = self.causal_model
+
+        def forward(batch: list[int]) -> None:
+            with model.gradient(grad):
+                values = self._sequence_log_probs([rows[number].prompt for number in batch], plan)
+                found.update(zip(batch, option_log_probs(plan, values), strict=True))
+
+        self._run(rows, forward, budget, passes=1 + len(plan.several))
+        missing = torch.full((len(options),), torch.nan)
+        values = torch.stack([found.get(number, missing) for number in range(len(rows))])
+        _mark_not_finite(rows, values.isnan().any(dim=1))
+        return NextToken(values, [row.status for row in rows], [row.detail for row in rows])
+
+    def _sequence_log_probs(self, prompts: list[list[int]], plan: OptionPlan) -> Tensor:
+        """[B, S] log-probability of each of the plan's token sequences after each prompt."""
+        import torch
+
+        model, pad = self.causal_model, self.codec.pad
+        firsts = [tokens[0] for tokens in plan.sequences]
+        places = [(row, len(prompt) - 1) for row, prompt in enumerate(prompts)]
+        first = torch.stack(model.log_probs_at(prompts, places, [firsts] * len(prompts), pad))
+        columns = list(first.unbind(dim=1))
+        for number in plan.several:
+            tokens = list(plan.sequences[number])
+            rest = model.continuation_log_probs(prompts, [tokens] * len(prompts), pad)
+            columns[number] = torch.stack([values.sum() for values in rest])
+        return torch.stack(columns, dim=1)
+
+    def log_probs(
+        self, requests: Sequence[Request], continuations: Sequence[str], *, grad: bool = False, budget: Budget | None = None
+    ) -> ContinuationLogProbs:
+        """Log-probability of one given continuation per request, token by token.
+
+        Prompt and continuation are tokenised apart and joined, so the continuation's tokens do not depend on the prompt.
+        An empty continuation is certain: 0 over no tokens. Raises ValueError if the two lists differ in length.
+        """
+        import torch
+
+        if len(requests) != len(continuations):
+            raise ValueError(f"{len(requests)} requests, but {len(continuations)} continuations")
+        if not requests:
+            return ContinuationLogProbs(torch.empty(0), [], [], [])
+        rows = self._prepare(requests, continuations)
+        found: dict[int, Tensor] = {}
+        model = self.causal_model
+
+        def forward(batch: list[int]) -> None:
+            with model.gradient(grad):
+                prompts, asked = [rows[n].prompt for n in batch], [rows[n].continuation for n in batch]
+                found.update(zip(batch, model.continuation_log_probs(prompts, asked, self.codec.pad), strict=True))
+
+        self._run(rows, forward, budget)
+        nothing = torch.empty(0)
+        tokens = [found.get(number, nothing) for number in range(len(rows))]
+        missing = torch.tensor(torch.nan)
+        total = torch.stack([found[number].sum() if number in found else missing for number in range(len(rows))])
+        _mark_not_finite(rows, total.isnan())
+        return ContinuationLogProbs(total, tokens, [row.status for row in rows], [row.detail for row in rows])
+
+    def hidden(self, requests: Sequence[Request]) -> Tensor:
+        """[B, d] float32 last state at each request's last token; a row of NaN where the request could not be run."""
+        import torch
+
+        model = self.causal_model
+        width = int(model.model.config.get_text_config().hidden_size)
+        states = torch.full((len(requests), width), torch.nan)
+        rows = self._prepare(requests)
+
+        def forward(batch: list[int]) -> None:
+            with model.gradient(False):
+                prompts = [rows[number].prompt for number in batch]
+                last = torch.tensor([len(prompt) - 1 for prompt in prompts])
+                states[batch] = model.states(prompts, self.codec.pad)[torch.arange(len(batch)), last].float().cpu()
+
+        self._run(rows, forward, None)
+        return states
+
+    def generate(self, requests: Sequence[Request], how: Sampling, *, budget: Budget | None = None) -> list[Generation]:
+        """Continue each request until an end token, a stop string (cut off), `max_tokens`, or the end of the context.
+
+        A row's sample is decided by the seed, its own text, and how many equal rows stand before it in the call; the
+        batch size and the other rows play no part. The forced prefix is not part of the returned text.
+        """
+        from plaudit.engines.decoding import Continuation, continue_batch, row_seed
+
+        if not requests:
+            return []
+        rows = self._prepare(requests, spare=1)
+        model, ends = self.causal_model, self._end_tokens()
+        seen: Counter[tuple[int, ...]] = Counter()
+        making: list[Continuation] = []
+        for row in rows:
+            key = tuple(row.prompt)
+            seed = row_seed(how.seed, " ".join(map(str, key)), seen[key])
+            seen[key] += 1
+            making.append(Continuation(row.prompt, seed, min(how.max_tokens, self.max_length - len(row.prompt))))
+
+        def forward(batch: list[int]) -> None:
+            for number in batch:
+                making[number].tokens = []
+            chosen = [making[number] for number in batch]
+            continue_batch(model.model, chosen, how, ends=ends, pad=self.codec.pad, decode=self.codec.decode)
+            if budget is not None:
+                budget.spend(completion_tokens=sum(len(one.tokens) for one in chosen))
+
+        self._run(rows, forward, budget)
+        return [
+            Generation(one.text, one.finish, row.status, row.detail, len(row.prompt), len(one.tokens))
+            if row.status is Status.OK
+            else Generation("", "truncated", row.status, row.detail, len(row.prompt))
+            for row, one in zip(rows, making, strict=True)
+        ]
+
+    def _end_tokens(self) -> frozenset[int]:
+        """Ids that end a text: the tokenizer's and those of the generation config."""
+        configured = getattr(self.causal_model.model.generation_config, "eos_token_id", None)
+        ends = configured if isinstance(configured, list) else [configured]
+        return frozenset(end for end in [*ends, self.codec.tokenizer.eos_token_id] if end is not None)
+
+
+def _mark_not_finite(rows: Sequence[_Row], is_nan: Tensor) -> None:
+    """A row that the model gave NaN for has failed."""
+    for row, bad in zip(rows, is_nan.tolist(), strict=True):
+        if bad and row.status is Status.OK:
+            row.fail(Status.FAILED, "the model gave NaN for this row")
