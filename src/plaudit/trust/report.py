@@ -70,8 +70,9 @@ def write_report(
     """Write the report of one or several rewards on the same rows; the file appears whole or not at all.
 
     results: per reward one result a row, in the order of `rows`. picks: per reward the place of the response that it would
-    choose in each row, None where it chooses none; without them `agreement.best_response` chooses. rationales: (row id, place) -> text.
-    notes: sentences shown under the title. facts: what was run (engine, version, seed ...). Equal input gives equal bytes.
+    choose in each row, None where it chooses none; without them `agreement.best_response` chooses.
+    rationales: (row id, place) -> text. notes: sentences shown under the title. facts: what was run (engine, seed ...).
+    Equal input gives equal bytes.
     Raises ValueError where results are not of these rows, UserError where the file cannot be written.
     """
     path = Path(path)

@@ -27,8 +27,9 @@ class Answer:
     kind: str
     marks: tuple[str, ...]
     numbers: tuple[str, ...]
+    rationale: str | None
     said: tuple[tuple[str, str], ...]
-    """(who, text): rationale and what judges wrote."""
+    """(who, text): what judges wrote."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _number_of(result: RowResult, place: int) -> str:
         return number(response.value) if response.value is not None else response.status.label.replace("_", " ")
     probs = [prob for other in range(len(result.row.responses)) if (prob := probability(result, place, other)[0]) is not None]
     if probs:
-        return f"wins {100 * sum(probs) / len(probs):.0f} %"
+        return f"wins\u00a0{100 * sum(probs) / len(probs):.0f}\u00a0%"  # no line break inside a number
     failed = [pair.status.label for pair in result.pairs if place in (pair.first, pair.second) and pair.status != Status.OK]
     return failed[0].replace("_", " ") if failed else "not compared"
 
@@ -137,16 +138,17 @@ def _answer(
     rationales: Mapping[tuple[str, int], str],
 ) -> Answer:
     kinds = row.extras.get("kinds")
-    said = [("rationale", rationales[row.id, place])] if (row.id, place) in rationales else []
+    said: list[tuple[str, str]] = []
     for name, column in results.items():
         said += _said(name, column[at], place)
     return Answer(
         place + 1,
-        shortened(response_text(row.responses[place])) or "(empty)",
+        shortened(response_text(row.responses[place])).strip() or "(empty)",
         number(row.gold[place]) if row.gold is not None else "",
         str(kinds[place]) if isinstance(kinds, Sequence) and len(kinds) == len(row.responses) else "",
         tuple(name for name, column in picks.items() if column[at] == place),
         tuple(_number_of(column[at], place) for column in results.values()),
+        shortened(rationales[row.id, place], 800) if (row.id, place) in rationales else None,
         tuple(dict.fromkeys((who, shortened(text, 800)) for who, text in said)),
     )
 

@@ -16,10 +16,11 @@ from plaudit.trust.agreement import Measured
 from plaudit.trust.report_words import counts, percent, share
 
 BEST, OTHER, NEUTRAL = "#2f8fd6", "#e08214", "#8a8f98"
+GROUP_COLOURS = {"best by the labels": BEST, "other responses": OTHER}
 SERIES = ("#2f8fd6", "#e08214", "#1f9e77", "#c05fb0", "#8a8f98", "#c9a400")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
 LOW_TO_HIGH = ((0.0, "#b35806"), (0.25, "#f1a340"), (0.5, "#f3f1ea"), (0.75, "#74add1"), (1.0, "#1f63a8"))
-BINS = 20
+MOST_BINS = 20
 MOST_POINTS = 2000
 Figure = dict[str, Any]
 
@@ -46,7 +47,7 @@ def label(name: str, limit: int = 34) -> str:
 def _figure(traces: Sequence[Any], **layout: Any) -> Figure:
     import plotly.graph_objects as go
 
-    layout = {"margin": {"l": 8, "r": 16, "t": 36, "b": 48}, "hoverlabel": {"align": "left"}, **layout}
+    layout = {"margin": {"l": 8, "r": 16, "t": 12, "b": 48}, "hoverlabel": {"align": "left"}, **layout}
     figure = go.Figure(list(traces), layout={"template": go.layout.Template(), **layout})
     found: Figure = figure.to_plotly_json()
     found["layout"].pop("template", None)
@@ -85,7 +86,7 @@ def forest(items: Sequence[tuple[str, Measured]], axis: str, *, level: float | N
     shapes = [] if level is None else [_line(x0=level, x1=level, y0=0, y1=1, yref="paper")]
     return _figure(
         [dots],
-        height=92 + 30 * len(items),
+        height=68 + 30 * len(items),
         shapes=shapes,
         xaxis={"title": {"text": axis}, "range": [-0.02, 1.02], "tickformat": ".0%", "zeroline": False},
         yaxis={
@@ -135,21 +136,21 @@ def heat_map(names: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[
     )
     return _figure(
         [heat],
-        height=150 + 38 * len(names),
+        height=126 + 38 * len(names),
         xaxis={"automargin": True, "showgrid": False, "type": "category"},
         yaxis={"automargin": True, "showgrid": False, "autorange": "reversed", "type": "category"},
     )
 
 
-def _histogram(values: Sequence[float], low: float, high: float) -> list[float]:
-    bins = [0] * BINS
+def _histogram(values: Sequence[float], low: float, high: float, count: int) -> list[float]:
+    bins = [0] * count
     for value in values:
-        bins[min(BINS - 1, int((value - low) / (high - low) * BINS))] += 1
-    return [count / len(values) for count in bins]
+        bins[min(count - 1, int((value - low) / (high - low) * count))] += 1
+    return [number / len(values) for number in bins]
 
 
 def distributions(groups: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure | None:
-    """A small histogram per reward; groups: (reward, group name -> values). Bars are shares of the group, 20 equal bins."""
+    """A small histogram per reward; groups: (reward, group name -> values). Bars are shares of the group in equal bins."""
     from plotly.subplots import make_subplots
 
     shown = [(name, {group: values for group, values in parts.items() if values}) for name, parts in groups]
@@ -191,20 +192,20 @@ def _bars(parts: Mapping[str, Sequence[float]], seen: set[str]) -> list[Any]:
     low, high = min(everything), max(everything)
     if not low < high:
         low, high = low - 0.5, high + 0.5
-    centres = [low + (place + 0.5) * (high - low) / BINS for place in range(BINS)]
+    count = MOST_BINS if len(everything) >= 400 else MOST_BINS // 2
+    centres = [low + (place + 0.5) * (high - low) / count for place in range(count)]
     bars = []
     for group, values in parts.items():
-        other = group.startswith("other")
         bars.append(
             go.Bar(
                 x=centres,
-                y=_histogram(values, low, high),
+                y=_histogram(values, low, high, count),
                 name=group,
                 legendgroup=group,
                 showlegend=group not in seen,
                 marker={
-                    "color": OTHER if other else BEST,
-                    "pattern": {"shape": "/" if other else "", "size": 5},
+                    "color": GROUP_COLOURS.get(group, SERIES[2]),
+                    "pattern": {"shape": "/" if GROUP_COLOURS.get(group) == OTHER else "", "size": 5, "solidity": 0.6},
                     "line": {"width": 0},
                 },
                 hovertemplate=f"{group}: %{{y:.1%}} near %{{x:.3g}}<extra></extra>",
@@ -239,6 +240,7 @@ def order_scatter(results: Mapping[str, Sequence[RowResult]]) -> Figure | None:
     return _figure(
         traces,
         height=460,
+        margin={"l": 8, "r": 16, "t": 40, "b": 48},
         showlegend=True,
         legend=_legend(),
         shapes=[_line(x0=0, x1=1, y0=0, y1=1)],

@@ -238,7 +238,9 @@ def parts_section(
     says = []
     for name, found in parts.items():
         known = sorted((part.estimate.mean, column) for column, part in found.items() if part.estimate is not None)
-        if known:
+        if len(known) == 1:
+            says.append(f"{name}: only {known[0][1].replace('_', ' ')} could be judged, {share(found[known[0][1]])} right.")
+        elif known:
             says.append(
                 f"{name}: {lowest} {known[0][1].replace('_', ' ')}, {share(found[known[0][1]])} right; "
                 f"highest on {known[-1][1].replace('_', ' ')}, {share(found[known[-1][1]])}."
