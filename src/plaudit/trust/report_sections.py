@@ -46,7 +46,7 @@ def accuracy_section(results: Results, baselines: Results) -> Plot:
         "Share of labelled pairs whose better response wins, per reward and baseline, with 95 % intervals and a line at chance.",
         forest(items, "better response wins", level=0.5, muted=[name for name, _ in trivial]) if known else None,
         TABLE,
-        table_of(items),
+        table_of(items) if known else (),
     )
 
 
@@ -68,7 +68,7 @@ def picks_section(rows: Sequence[Row], picks: Picks) -> Plot:
         "Share of rows whose picked response is the best by the labels, per reward, with 95 % intervals and a line at chance.",
         forest(items, "pick is the best", level=chance) if chance is not None else None,
         TABLE,
-        table_of(items),
+        table_of(items) if chance is not None else (),
     )
 
 
