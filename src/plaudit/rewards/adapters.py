@@ -144,5 +144,5 @@ def _scores_by_round_robin(reward: BaseReward, batch: Batch, ctx: Context | None
     require_groups(reward, batch)
     assert batch.groups is not None
     first, second = pairs_within(batch)
-    empty = Preferences(first, second, torch.zeros(0))
-    return round_robin(reward.compare(batch, first, second, ctx) if len(first) else empty, batch.groups)
+    judged = reward.compare(batch, first, second, ctx) if len(first) else Preferences(first, second, torch.zeros(0))
+    return round_robin(judged, batch.groups)

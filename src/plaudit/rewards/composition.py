@@ -65,7 +65,7 @@ def parse_yaml(text: str, place: str) -> Any:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             double = [key for key in keys if keys.count(key) > 1]
             if double:
                 raise SpecError(f"{place}: the key '{double[0]}' is written twice, in line {node.start_mark.line + 1} or below")
@@ -116,7 +116,7 @@ class _Builder:
         name = spec if isinstance(spec, str) else spec["name"]
         if not isinstance(name, str) or not name:
             raise SpecError(f"{_join(path, 'name')}: expected a reward's name, found {name!r}")
-        with _located(path or name):
+        with _located(path):
             found = self.resolve(spec)
         if not isinstance(found, BaseReward):
             raise SpecError(f"{_at(path)}: '{name}' is a {type(found).__name__}, not a reward")
@@ -167,7 +167,8 @@ class _Builder:
 
     def _otherwise(self, spec: Any, path: str) -> BaseReward:
         given = _known(spec, path, ("reward", "fallback"), needed=("reward", "fallback"))
-        return algebra.Otherwise(*(self.reward(given[key], _join(path, key)) for key in ("reward", "fallback")))
+        reward, fallback = (self.reward(given[key], _join(path, key)) for key in ("reward", "fallback"))
+        return algebra.Otherwise(reward, fallback)
 
     def _route(self, spec: Any, path: str) -> BaseReward:
         given = _known(spec, path, ("column", "rewards", "default"), needed=("column", "rewards"))
@@ -257,4 +258,4 @@ def _located(path: str) -> Iterator[None]:
         message = str(error)
         raise SpecError(message if message.startswith(path) else f"{path}: {message}") from error
     except (TypeError, ValueError) as error:
-        raise SpecError(f"{path}: {error}") from error
+        raise SpecError(f"{_at(path)}: {error}") from error

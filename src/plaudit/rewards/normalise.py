@@ -111,7 +111,7 @@ def group_moments(scores: Scores, groups: Tensor) -> tuple[Tensor, Tensor, Tenso
     mean = zero.index_add(0, groups, values) / count.clamp_min(1)
     centred = (values - mean[groups]) * ok
     variance = zero.index_add(0, groups, centred.square()) / count.clamp_min(1)
-    largest = zero.index_reduce(0, groups, values.detach().abs(), "amax")
+    largest = zero.scatter_reduce(0, groups, values.detach().abs(), "amax")
     positive = variance > 0
     deviation = torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)  # the inner guard keeps gradients finite
     return centred, deviation[groups], count[groups], largest[groups]
