@@ -93,7 +93,9 @@ class Cells:
 
         Raises BadRow on null, NaN, and anything else.
         """
-        if isinstance(value, Mapping) and "content" in value:
+        if isinstance(value, str):
+            pass
+        elif isinstance(value, Mapping) and "content" in value:
             value = content(value)
         elif isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
             value = split_answer(self.messages(value, column), column)[1]

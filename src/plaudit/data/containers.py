@@ -112,7 +112,7 @@ class JsonArray(Container):
                 if not start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
                     yield from JsonLines(self.name, self.opener).records()
                     return
-                data = start + handle.read(LARGEST_ARRAY + 1 - len(start))
+                data = start + handle.read(max(0, LARGEST_ARRAY + 1 - len(start)))
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(self.name, None, error) from error
         if len(data) > LARGEST_ARRAY:

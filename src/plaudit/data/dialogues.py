@@ -38,15 +38,17 @@ def parse_dialogue(text: str) -> tuple[Message, ...]:
 def split_dialogues(chosen: str, rejected: str) -> tuple[tuple[Message, ...], str, str, bool]:
     """(shared turns, end of the chosen, end of the rejected, whether either end has several turns).
 
-    The cut is before the first assistant turn in which the two differ. Where that is not the last turn of both, the end
-    keeps its turns as they are written. Raises BadRow if the dialogues share no human turn or have no assistant turn.
+    The cut is after the last human turn before the two differ, so a chat that asks for an answer is shared. Where more
+    than one turn follows it, the end keeps its turns as they are written.
+    Raises BadRow if the dialogues share no human turn or have no assistant turn.
     """
-    cut = -1
+    cut, before = -1, ""
     for mark, other in zip(_TURN.finditer(chosen), _TURN.finditer(rejected), strict=False):
         if chosen[: mark.end()] != rejected[: other.end()]:
             break
-        if mark[1] == "Assistant":
+        if mark[1] == "Assistant" and before == "Human":
             cut = mark.start()
+        before = mark[1]
     if cut < 0:
         raise BadRow("chosen and rejected share no turn before an assistant's turn", "two dialogues with the same beginning")
     shared = parse_dialogue(chosen[:cut])

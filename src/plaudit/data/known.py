@@ -54,7 +54,7 @@ def _rm_bench(row: Cells) -> Pieces:
 def _hh_rlhf(row: Cells) -> Pieces:
     """hh-rlhf: two dialogues with a shared beginning (arXiv 2204.05862)."""
     prompt, responses, gold = preferred_dialogues(row, "chosen", "rejected")
-    return Pieces(prompt, responses, gold, section=row.stem.removesuffix("_test"))
+    return Pieces(prompt, responses, gold, section=row.stem.removesuffix("_test").removesuffix("_base"))
 
 
 def _hh_rlhf_responses(row: Cells) -> Pieces:
@@ -66,7 +66,10 @@ def _hh_rlhf_responses(row: Cells) -> Pieces:
     if len(responses) != 2:
         raise BadRow(f"{len(responses)} responses", "two")
     gold = row.choice("original_label", {0: FIRST, 1: SECOND})
-    return Pieces(parse_dialogue(prompt), responses, gold, section=row.key("data_subset"))
+    turns = parse_dialogue(prompt)
+    if turns[-1]["role"] != "user":
+        row.note("prompt ends with the assistant")
+    return Pieces(turns, responses, gold, section=row.key("data_subset"))
 
 
 def _pandalm(row: Cells) -> Pieces:
@@ -227,10 +230,13 @@ def _big_bench_mistake(row: Cells) -> Pieces:
     steps, mistake = row.items("steps"), row.get("mistake_index")
     if mistake is not None and (type(mistake) is not int or not 0 <= mistake < len(steps)):
         raise BadRow(f"column 'mistake_index' is {mistake!r}", f"null, or 0 to {len(steps) - 1}")
-    texts = tuple(row.as_response(step, "steps") for step in steps)
+    if not all(isinstance(step, str) for step in steps):
+        raise BadRow("column 'steps' has an element that is not text", "a list of texts")
+    texts = tuple(steps)
     extras = {"steps": texts, "mistake_index": mistake, "answer": row.record.get("answer")}
     gold = (float(mistake is None),)
-    return Pieces(row.prompt("input"), ("\n".join(texts),), gold, row.reference("target"), section=row.stem, extras=extras)
+    response = row.as_response("\n".join(texts), "steps")
+    return Pieces(row.prompt("input"), (response,), gold, row.reference("target"), section=row.stem, extras=extras)
 
 
 def _is_unanswered(record: Record) -> bool:

@@ -78,8 +78,12 @@ def build_generic(fields: FieldMap, used: Collection[str], row: Cells) -> Pieces
     else:
         prompt, responses = _answers(row, fields)
         gold = gold_values(row, fields.label, len(responses), fields.index_from) if fields.label else None
-    own, section, user = (_optional(row, field, getattr(fields, field)) for field in ("id", "section", "user"))
-    read = {*used, own, section, user}
+    own, section, user = (
+        _optional(row, "id", fields.id),
+        _optional(row, "section", fields.section),
+        _optional(row, "user", fields.user),
+    )
+    read = (own, section, user)
     return Pieces(
         prompt,
         responses,
@@ -88,12 +92,17 @@ def build_generic(fields: FieldMap, used: Collection[str], row: Cells) -> Pieces
         id=row.key(own),
         section=row.key(section),
         user=row.key(user),
-        extras={name: value for name, value in row.record.items() if name not in read and _small(value)},
+        extras={name: value for name, value in row.record.items() if name not in used and name not in read and _small(value)},
     )
 
 
 def _optional(row: Cells, field: str, given: str | None) -> str | None:
-    return given if given is not None else next((name for name in ALIASES[field] if name in row.record), None)
+    if given is not None:
+        return given
+    for name in ALIASES[field]:
+        if name in row.record:
+            return name
+    return None
 
 
 def _small(value: Any) -> bool:
@@ -144,7 +153,7 @@ def preferred_dialogues(row: Cells, chosen: str, rejected: str) -> tuple[tuple[M
         raise BadRow(f"column '{rejected if is_dialogue(first) else chosen}' is not a dialogue", "text that starts with 'Human:'")
     shared, best, worst, long = split_dialogues(first, second)
     if long:
-        row.note("dialogues part before their last turn")
+        row.note("response with several turns")
     return shared, (row.as_response(best, chosen), row.as_response(worst, rejected)), FIRST
 
 
@@ -176,7 +185,7 @@ def gold_values(row: Cells, column: str, count: int, index_from: int | None) -> 
         return None
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = row.items(column)
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if not isinstance(value, str | int | float) and isinstance(value, Sequence):
         if len(value) != count:
             raise BadRow(f"column '{column}' has {len(value)} labels for {count} responses", "one a response")
         return tuple(row.number(item, column) for item in value)

@@ -131,7 +131,8 @@ class RowStream:
             if isinstance(row, DataError):
                 self._skip(row)
                 continue
-            self.notes.update(row.notes)
+            if row.notes:
+                self.notes.update(row.notes)
             yield row
             given += 1
             if given == self.limit:
