@@ -11,7 +11,10 @@ from plaudit.types import Batch, Context, Preferences, Scores, Status, Verdict
 def batch_of(*numbers: float | None, groups: list[int] | None = None, **columns: object) -> Batch:
     """Responses that are numbers; None is a response that nobody can judge."""
     return Batch(
-        ["p"] * len(numbers), list(numbers), groups=None if groups is None else torch.tensor(groups), **columns  # type: ignore[arg-type]
+        ["p"] * len(numbers),
+        list(numbers),
+        groups=None if groups is None else torch.tensor(groups),
+        **columns,  # type: ignore[arg-type]
     )
 
 

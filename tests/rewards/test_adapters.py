@@ -21,7 +21,9 @@ def test_pairs_of_a_pointwise_reward_follow_the_bradley_terry_link(numbers, temp
     batch = batch_of(*numbers)
     first, second = pairs_within(batch_of(*numbers, groups=[0] * len(numbers)))
     pairs = reward.compare(batch, first, second)
-    expected = [1 / (1 + 2.718281828459045 ** (-(numbers[i] - numbers[j]) / temperature)) for i, j in zip(first, second, strict=True)]
+    expected = [
+        1 / (1 + 2.718281828459045 ** (-(numbers[i] - numbers[j]) / temperature)) for i, j in zip(first, second, strict=True)
+    ]
     torch.testing.assert_close(pairs.prob, torch.tensor(expected), atol=1e-6, rtol=0)
     torch.testing.assert_close(pairs.prob, 1 - reward.compare(batch, second, first).prob, atol=1e-6, rtol=0)
 

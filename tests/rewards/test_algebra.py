@@ -64,7 +64,7 @@ def test_by_default_a_row_takes_the_status_of_the_part_that_abstains():
     scores = (Extra("a") + Extra("b", status=Status.UNPARSABLE)).score(two([1.0, 1.0, None], [1.0, None, 1.0]))
     assert scores.status.tolist() == [Status.OK, Status.UNPARSABLE, Status.ABSTAINED]
     assert scores.parts["a"].tolist()[:2] == [1.0, 1.0]
-    assert "b is unparsable" in scores.verdicts[1][0].detail
+    assert "b (unparsable)" in scores.verdicts[1][0].detail
     assert scores.verdicts[0] == []
 
 
@@ -148,7 +148,11 @@ def test_a_gradient_passes_rows_without_a_number():
             return Scores(self.values)
 
     a, b = (torch.tensor(values, requires_grad=True) for values in ([2.0, nan], [3.0, 5.0]))
-    for reward in (2 * Learned("a", a) + Learned("b", b), Learned("a", a) * Learned("b", b), Ensemble([Learned("a", a), Learned("b", b)])):
+    for reward in (
+        2 * Learned("a", a) + Learned("b", b),
+        Learned("a", a) * Learned("b", b),
+        Ensemble([Learned("a", a), Learned("b", b)]),
+    ):
         a.grad = b.grad = None
         scores = reward.score(batch_of(0.0, 0.0))
         scores.values[scores.ok].sum().backward()

@@ -250,7 +250,7 @@ def _note(notes: list[list[Verdict]], results: Mapping[str, Scores], where: Tens
     for place, (name, score) in enumerate(results.items()):
         for row in where[place].nonzero().flatten().tolist():
             status = Status(int(score.status[row]))
-            notes[row].append(Verdict(name=name, status=status, detail=f"{name} is {status.label}: {detail}"))
+            notes[row].append(Verdict(name=name, status=status, detail=f"{name} ({status.label}): {detail}"))
 
 
 def _note_dropped(notes: list[list[Verdict]], results: Mapping[str, Scores], bystander: Tensor, missing: Tensor) -> None:
