@@ -33,7 +33,7 @@ def stub(server: RunningStub) -> RunningStub:
 
 
 def engine(stub: RunningStub, **settings: object) -> OpenAIEngine:
-    chosen = {"api_key": KEY, "retries": 3, "backoff": 0.01, "timeout": 5.0, **settings}
+    chosen = {"api_key": KEY, "retries": 3, "backoff": 0.01, "timeout": 30.0, **settings}
     return OpenAIEngine("stub", base_url=stub.url, **chosen)  # type: ignore[arg-type]
 
 
@@ -77,7 +77,7 @@ def closed_port() -> int:
     ],
 )
 def test_every_misbehaviour_has_its_outcome(stub: RunningStub, behaviour: str, status: Status, attempts: int, says: str) -> None:
-    answer = engine(stub, timeout=0.4).generate([chat(f"[behave: {behaviour}]")], Sampling())[0]
+    answer = engine(stub, timeout=0.4 if "slow" in behaviour else 30.0).generate([chat(f"[behave: {behaviour}]")], Sampling())[0]
     assert answer.status is status
     assert stub.stats()["requests"] == attempts
     assert says in answer.detail
@@ -98,24 +98,27 @@ def test_retry_after_is_waited_for_and_bounded(stub: RunningStub) -> None:
 
 
 def test_order_of_results_is_order_of_requests(stub: RunningStub) -> None:
-    requests = [chat(f"[behave: {'slow=0.05' if i % 3 == 0 else '500'} echo] {i}") for i in range(60)]
-    asked = [f"{i}" for i in range(60)]
-    answers = engine(stub, timeout=0.04).generate(requests, Sampling())
-    assert [answer.text.split("] ")[1] for answer in answers] == asked
+    requests = [chat(f"[behave: {'500 echo' if i % 3 == 0 else 'echo'}] {i}") for i in range(60)]
+    answers = engine(stub).generate(requests, Sampling())
+    assert [answer.text.split("] ")[1] for answer in answers] == [f"{i}" for i in range(60)]
+    assert stub.stats()["requests"] == 80
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_concurrency_is_bounded_over_all_threads(stub: RunningStub, concurrency: int) -> None:
     shared = engine(stub, concurrency=concurrency)
     threads = [
-        threading.Thread(target=shared.generate, args=([chat(f"[behave: slow=0.02] {n} {i}") for i in range(6)], Sampling()))
+        threading.Thread(target=shared.generate, args=([chat(f"[behave: slow=0.05] {n} {i}") for i in range(6)], Sampling()))
         for n in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert stub.stats() | {"last_body": None} == {"requests": 24, "max_in_flight": concurrency, "last_body": None}
+    seen = stub.stats()
+    assert seen["requests"] == 24
+    assert seen["max_in_flight"] <= concurrency
+    assert (seen["max_in_flight"] > 1) == (concurrency > 1)
 
 
 def test_works_inside_a_running_event_loop(stub: RunningStub) -> None:
