@@ -49,7 +49,7 @@ class Demo:
             rows,
             results,
             picks=picks,
-            rationales=self._rationales(rows, results),
+            rationales=self._rationales(results),
             facts={"engine": self.engine.engine, "prompts": str(len(rows)), "seed": str(self.seed)},
         )
         out.print(f"\nreport: {self.report}", highlight=False)
@@ -63,7 +63,8 @@ class Demo:
         return [*(resolver.resolve(name) for name in ("yes-token", "verdict", "brevity", "math")), blend]
 
     def _judge(self, reward: BaseReward, rows: Sequence[Row]) -> list[RowResult]:
-        runner = Runner(reward, open_store(self.store), Context(seed=self.seed))
+        # one pair a prompt keeps the pairwise judge, the dearest of all, within a minute on two cores
+        runner = Runner(reward, open_store(self.store), Context(seed=self.seed), pairs="extremes")
         with err.status(f"judging with {reward.name}") as status:
             results = []
             for result in runner.run(rows):
@@ -87,7 +88,7 @@ class Demo:
             )
         out.print(table)
 
-    def _rationales(self, rows: Sequence[Row], results: dict[str, list[RowResult]]) -> dict[tuple[str, int], str]:
+    def _rationales(self, results: dict[str, list[RowResult]]) -> dict[tuple[str, int], str]:
         """What the judge says, in words, about the responses on which it is most wrong."""
         worst = _most_wrong(results["yes-token"])
         if not worst:

@@ -50,7 +50,7 @@ class FieldArguments:
 class Judge:
     """Judge prompts and responses with a reward, and report what the reward is worth on them."""
 
-    file: tyro.conf.Positional[str]
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """jsonl, csv, tsv or parquet (also .gz), a folder of a known data set, hub:OWNER/NAME, or - for jsonl on standard input."""
     reward: str = "yes-token"
     """A name from `plaudit rewards`, a model folder or OWNER/NAME, a .yaml composition or contract, or FILE.py:OBJECT."""
@@ -67,8 +67,8 @@ class Judge:
     """The only source of randomness."""
     skip_bad: bool = False
     """Leave out rows that cannot be read, and list them, instead of refusing the file."""
-    pairs: Literal["labelled", "all"] = "labelled"
-    """Which pairs of a labelled row a comparing reward judges."""
+    pairs: Literal["labelled", "all", "extremes"] = "labelled"
+    """Which pairs of a row a comparing reward judges: those with a label, all, or the best labelled against the worst."""
     store: str | None = None
     """Where verdicts are kept: a path, a database URL, or none. Default: $PLAUDIT_STORE or the cache folder."""
     max_cost: float | None = None
@@ -107,10 +107,9 @@ class Judge:
         else:
             show_summary(runner.reward.name, summary, rows)
             spent = {name: amount for name, amount in runner.context.budget.spent.items() if amount}
-            notice(
-                f"{runner.progress.judged:,} judged now in {runner.progress.seconds:.1f} s, {runner.progress.reused:,} from the store"
-                + "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
-            )
+            done = runner.progress
+            costs = "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
+            notice(f"{done.judged:,} judged now in {done.seconds:.1f} s, {done.reused:,} from the store{costs}")
         if runner.progress.stopped is not None:
             err.print(f"Stopped after {summary.rows:,} rows: {runner.progress.stopped}. Run the same command again to go on.")
 

@@ -38,8 +38,7 @@ class Progress:
 class Runner:
     """Judges rows with one reward.
 
-    store: None keeps nothing. pairs: which pairs of a row a comparing reward is asked about: those that the labels speak
-    about (rows without labels: all), or all of every row.
+    store: None keeps nothing. pairs: see `Pairs`.
     """
 
     reward: BaseReward

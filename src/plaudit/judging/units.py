@@ -16,7 +16,9 @@ from plaudit.judging.results import PairResult, ResponseResult, RowResult
 from plaudit.rewards.base import Native, content_key
 from plaudit.types import Preferences, Scores, Status, Verdict
 
-Pairs = Literal["labelled", "all"]
+Pairs = Literal["labelled", "all", "extremes"]
+"""Which pairs of a row a comparing reward is asked about: those that the labels speak about (rows without labels: all),
+all, or only the best labelled response against the worst (rows without labels: the first against the last)."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,21 @@ def _places(row: Row, native: Native, pairs: Pairs) -> list[tuple[int, ...]]:
         return [(place,) for place in everything]
     if native == "score_group":
         return [everything]
+    if pairs == "extremes":
+        return _extremes(row)
     if pairs == "labelled" and row.gold is not None:
         return list(row.contests())
     return list(combinations(everything, 2))
+
+
+def _extremes(row: Row) -> list[tuple[int, ...]]:
+    """One pair, in the order of the responses; none where there is but one response."""
+    if len(row.responses) < 2:
+        return []
+    if row.gold is None or min(row.gold) == max(row.gold):
+        return [(0, len(row.responses) - 1)]
+    best, worst = row.gold.index(max(row.gold)), row.gold.index(min(row.gold))
+    return [(min(best, worst), max(best, worst))]
 
 
 def _sample(row: Row, place: int) -> list[Any]:

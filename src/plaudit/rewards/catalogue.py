@@ -35,6 +35,31 @@ class Entry:
     build: Callable[..., BaseReward]
 
 
+def catalogue(engine: Callable[[], Engine] | None = None) -> list[Entry]:
+    """Every reward that has a name, judges first.
+
+    engine: opened when the first judge is built; without it the entries can be listed, but judges cannot be built.
+    """
+    from plaudit.rewards.generative import Judge, contract_names, load_contract
+    from plaudit.rewards.rules import RULES
+
+    def judge_of(name: str) -> Callable[..., BaseReward]:
+        def build(**settings: Any) -> BaseReward:
+            if engine is None:
+                raise SpecError(f"the judge '{name}' needs an engine")
+            return Judge(engine(), name, **settings)
+
+        return build
+
+    judges = [Entry(name, "judge", load_contract(name).description, judge_of(name)) for name in contract_names()]
+    return judges + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
+
+
+def _first_line(thing: Any) -> str:
+    """What a class does, in the words of its docstring."""
+    return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
 @dataclass
 class Resolver:
     """Turns texts into rewards; judges share one engine, opened when the first of them is asked for."""
