@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.data import Row, read_rows
+from plaudit.data import Row, read_records, read_rows
 from plaudit.types import DataError
 
 RECORDS = [
@@ -79,6 +79,14 @@ def test_parquet_lists_and_nulls(tmp_path: Path) -> None:
     assert next(rows).gold == (1.0, 0.0)
     with pytest.raises(DataError, match=r"l\.parquet, row 2: the response in column 'responses' is null"):
         next(rows)
+
+
+def test_records_in_memory() -> None:
+    rows = read_records(RECORDS)
+    assert seen(list(rows)) == seen(list(rows)) == EXPECTED
+    assert (rows.count(), rows.layout, rows.head(1)[0].id) == (2, "prompt_response_label", "records:1")
+    with pytest.raises(DataError, match="records, row 1: the response in column 'response' is null"):
+        read_records([{"prompt": "p", "response": None}]).validate()
 
 
 def test_json_file_with_lines_and_compressed_file_without_the_ending(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import shutil
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
@@ -142,6 +142,23 @@ class JsonArray(Container):
     def count(self) -> int | None:
         """None: it has to be read."""
         return None
+
+
+class Given(Container):
+    """Records that are in memory already."""
+
+    def __init__(self, name: str, given: Iterable[Mapping[str, Any]]) -> None:
+        super().__init__(name, io.BytesIO)
+        self.given = list(given)
+
+    def records(self) -> Iterator[Numbered]:
+        """See Container."""
+        for index, record in enumerate(self.given):
+            yield index + 1, dict(record) if isinstance(record, Mapping) else BadRow(f"the row is {kind(record)}", "a dictionary")
+
+    def count(self) -> int | None:
+        """Their number."""
+        return len(self.given)
 
 
 class Delimited(Container):

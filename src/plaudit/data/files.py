@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from plaudit.data.containers import Container, Delimited, JsonArray, JsonLines, Parquet, Spool, open_bytes
+from plaudit.data.containers import Container, Delimited, Given, JsonArray, JsonLines, Parquet, Spool, open_bytes
 from plaudit.data.fields import FieldMap
 from plaudit.data.stream import Part, RowStream
 from plaudit.types import DataError
@@ -47,6 +48,13 @@ def read_rows(
         raise ValueError(f"limit is {limit}, expected 0 or more")
     parts = _parts(str(source), fields)
     return RowStream(parts, limit=limit, skip_bad=skip_bad, seed=seed)
+
+
+def read_records(
+    records: Iterable[Mapping[str, Any]], *, fields: FieldMap | None = None, skip_bad: bool = False, name: str = "records"
+) -> RowStream:
+    """Rows of dictionaries in memory, by the same layouts and rules as those of files. name: what messages call them."""
+    return RowStream([Part(Given(name, records), name, fields=fields)], skip_bad=skip_bad)
 
 
 def _parts(source: str, fields: FieldMap | None) -> list[Part]:
