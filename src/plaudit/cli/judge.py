@@ -81,10 +81,11 @@ class Judge:
         """Exit code: 0 done, 1 nothing could be judged or the run stopped early."""
         reward = self.engine.resolver().resolve(self.reward)
         rows = read_rows(self.file, fields=self.fields.to_map(), limit=self.limit, skip_bad=self.skip_bad)
-        total = None if self.file == "-" else rows.validate()
+        total = rows.validate()
         limits = {} if self.max_cost is None else {"cost": self.max_cost}
         runner = Runner(reward, open_store(self.store), Context(seed=self.seed, budget=Budget(limits)), self.pairs)
-        summary, kept = Summary(), []
+        summary = Summary()
+        kept: list[RowResult] = []
         with ExitStack() as stack:
             write = stack.enter_context(writer(self.out)) if self.out is not None and not self.dry_run else None
             show = stack.enter_context(_progress(total, quiet=self.json))
@@ -143,7 +144,7 @@ def _keep(kept: list[RowResult], result: RowResult) -> RowResult:
 
 
 @contextmanager
-def _progress(total: int | None, *, quiet: bool) -> Iterator[Any]:
+def _progress(total: int, *, quiet: bool) -> Iterator[Any]:
     """A bar with rate and time left on standard error; its function takes the runner and the rows done.
 
     The function is true once, after the first batch that was really judged: by then the estimate is known.
@@ -177,10 +178,10 @@ def _advance(bar: Progress, task: TaskID, runner: Runner, rows: int) -> None:
     bar.update(task, completed=rows, rate=rate)
 
 
-def _announce(runner: Runner, rows: int, total: int | None) -> None:
+def _announce(runner: Runner, rows: int, total: int) -> None:
     """Say how long (and how dear) the rest will be, if it will be long or costs money."""
     progress, budget = runner.progress, runner.context.budget.spent
-    if total is None or total <= rows:
+    if total <= rows:
         return
     share = (total - rows) / progress.judged_rows
     left, cost = progress.seconds * share, budget["cost"] * share

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=os.environ.get("PLAUDIT_LOG", "WARNING").upper())
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]  # a union is what tyro takes for subcommands
+        Command,
         prog="plaudit",
         description=DESCRIPTION,
         args=arguments,

@@ -176,9 +176,9 @@ class Summary:
                 self.details[one.status] = f"row {result.row.id}: {said}" if said else f"row {result.row.id}"
 
     def _add_order(self, cluster: Hashable, pair: PairResult) -> None:
-        if pair.by_order is None or pair.by_order[0] is None or pair.by_order[1] is None:
+        shown_first, shown_second = pair.by_order or (None, None)
+        if shown_first is None or shown_second is None:
             return
-        shown_first, shown_second = pair.by_order
         self.order_agrees.add(cluster, float(side(shown_first - 0.5) == side(shown_second - 0.5)))
         self.order_bias.add(cluster, (shown_first - shown_second) / 2)
 
