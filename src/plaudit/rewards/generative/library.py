@@ -17,16 +17,26 @@ _FIELDS = {item.name for item in fields(Contract)} - {"name"}
 _TEXT_FIELDS = {item.name for item in fields(TextReadout)}
 
 
+@cache
+def _built_in() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+
+
 def contract_names() -> list[str]:
     """Names of the built-in contracts, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return list(_built_in())
+
+
+@cache
+def _load_built_in(name: str) -> Contract:
+    return contract_from_mapping(name, _mapping(_built_in()[name]))
 
 
 def load_contract(name_or_path: str | Path) -> Contract:
     """A built-in contract by name, or one from a YAML file. Raises SpecError, in one sentence, if it cannot be read."""
     text = str(name_or_path)
-    if text in contract_names():
-        return contract_from_mapping(text, _mapping(_FOLDER / f"{text}.yaml"))
+    if text in _built_in():
+        return _load_built_in(text)
     path = Path(text)
     if path.suffix not in (".yaml", ".yml"):
         raise SpecError(f"no contract is called '{text}', expected a .yaml file or one of {', '.join(contract_names())}")
@@ -41,9 +51,9 @@ def contract_from_mapping(name: str, mapping: Mapping[str, Any]) -> Contract:
     given = dict(mapping)
     while "base" in given:
         base = str(given.pop("base"))
-        if base not in contract_names():
+        if base not in _built_in():
             raise SpecError(f"contract '{name}': base is '{base}', expected one of {', '.join(contract_names())}")
-        given = {**_mapping(_FOLDER / f"{base}.yaml"), **given}
+        given = {**_mapping(_built_in()[base]), **given}
     if unknown := sorted(set(given) - _FIELDS):
         raise SpecError(f"contract '{name}': unknown field '{unknown[0]}', expected {', '.join(sorted(_FIELDS))} or base")
     for field in ("user", "readout"):
