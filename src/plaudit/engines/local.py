@@ -304,8 +304,6 @@ class LocalEngine(Engine):
             making.append(Continuation(row.prompt, seed, min(how.max_tokens, self.max_length - len(row.prompt))))
 
         def forward(batch: list[int]) -> None:
-            for number in batch:
-                making[number].tokens = []
             chosen = [making[number] for number in batch]
             continue_batch(model.model, chosen, how, ends=ends, pad=self.codec.pad, decode=self.codec.decode)
             if budget is not None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plaudit.types import EngineError
+from plaudit.types.paths import cache_dir
 
 FINGERPRINT_FILE = ".plaudit-fingerprint.json"
 WEIGHT_PATTERNS = ("*.safetensors", "*.gguf")
@@ -34,14 +35,6 @@ TEXT_PATTERNS = (
 )
 """Files that decide, together with the weights, which numbers come out."""
 HUB_PATTERNS = (*TEXT_PATTERNS, "*.safetensors", "*.safetensors.index.json")
-
-
-def cache_dir() -> Path:
-    """Where plaudit keeps what it can make again: $PLAUDIT_CACHE, else $XDG_CACHE_HOME/plaudit, else ~/.cache/plaudit."""
-    if own := os.environ.get("PLAUDIT_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "plaudit"
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:

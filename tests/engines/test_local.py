@@ -1,0 +1,384 @@
+"""The local engine against plain, unbatched forward passes of the same model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plaudit.engines.local import LocalEngine
+from plaudit.types import Budget, BudgetExceeded, EngineError, Request, Sampling, Status
+from tests.engines.tiny import save_tiny_model
+
+FAMILIES = ["llama", "qwen2", "gpt2", "gemma2"]
+OPTIONS = [[" Yes", "Yes", "yes"], [" No", "No", "no"]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {family: save_tiny_model(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def engine(folders: dict[str, Path], request: pytest.FixtureRequest) -> LocalEngine:
+    return LocalEngine(folders[request.param], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def llama(folders: dict[str, Path]) -> LocalEngine:
+    return LocalEngine(folders["llama"], device="cpu")
+
+
+def chat(text: str, prefix: str = "") -> Request:
+    return Request(({"role": "system", "content": "You judge."}, {"role": "user", "content": text}), prefix)
+
+
+def requests(count: int = 9) -> list[Request]:
+    mixed = [chat("Is the answer right? " * (1 + number % 4) + str(number), "Answer:" * (number % 2)) for number in range(count)]
+    return [*mixed, Request("What is two plus two? The sum is")]
+
+
+@lru_cache
+def load_plainly(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def plain_model(engine: LocalEngine) -> tuple[Any, Any]:
+    """Another copy of the engine's model and tokenizer, loaded without plaudit."""
+    return load_plainly(engine.folder)
+
+
+def plain_log_probs(engine: LocalEngine, text: str, then: str = "") -> torch.Tensor:
+    """[T, V] of one text, alone, through the model's own forward pass; the prompt is rendered by hand."""
+    model, tokenizer = plain_model(engine)
+    ids = tokenizer.encode(text, add_special_tokens=False) + tokenizer.encode(then, add_special_tokens=False)
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), dim=-1)
+
+
+def by_hand(request: Request) -> str:
+    if isinstance(request.messages, str):
+        return request.messages + request.prefix
+    turns = [f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in request.messages]
+    return "".join(turns) + "<|im_start|>assistant\n" + request.prefix
+
+
+def test_next_token_equals_a_plain_forward(engine: LocalEngine) -> None:
+    _, tokenizer = plain_model(engine)
+    spellings = [[tokenizer.encode(spelling) for spelling in option] for option in OPTIONS]
+    assert all(len(ids) == 1 for option in spellings for ids in option), "the tiny tokenizer must know the answers"
+    found = engine.next_token(requests(), OPTIONS)
+    assert found.status == [Status.OK] * 10
+    for row, request in enumerate(requests()):
+        last = plain_log_probs(engine, by_hand(request))[-1].exp()
+        expected = torch.stack([last[[ids[0] for ids in option]].sum() for option in spellings])
+        assert torch.allclose(found.log_probs[row].exp(), expected, atol=1e-5)
+
+
+def test_log_probs_equal_a_plain_forward(engine: LocalEngine) -> None:
+    asked = [
+        " Yes, the answer is right.",
+        "No",
+        "\n\nThe sum is 10.",
+        "é日",
+        " ",
+        "A B tie",
+        "x" * 40,
+        "yes\n",
+        "no<|im_end|>",
+        "",
+    ]
+    found = engine.log_probs(requests(), asked)
+    _, tokenizer = plain_model(engine)
+    for row, (request, text) in enumerate(zip(requests(), asked, strict=True)):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        table = plain_log_probs(engine, by_hand(request), text)
+        start = len(table) - len(ids) - 1
+        expected = torch.tensor([table[start + place, token] for place, token in enumerate(ids)])
+        assert found.tokens[row].shape == (len(ids),)
+        assert torch.allclose(found.tokens[row], expected, atol=1e-5)
+        assert found.total[row].item() == pytest.approx(expected.sum().item(), abs=1e-4)
+
+
+def test_hidden_equals_a_plain_forward(engine: LocalEngine) -> None:
+    model, tokenizer = plain_model(engine)
+    found = engine.hidden(requests())
+    for row, request in enumerate(requests()):
+        ids = torch.tensor([tokenizer.encode(by_hand(request), add_special_tokens=False)])
+        with torch.no_grad():
+            expected = model(ids, output_hidden_states=True).hidden_states[-1][0, -1]
+        assert torch.allclose(found[row], expected, atol=1e-5)
+
+
+def test_greedy_equals_the_model_s_own_generation(engine: LocalEngine) -> None:
+    model, tokenizer = plain_model(engine)
+    found = engine.generate(requests(), Sampling(max_tokens=12))
+    for request, generation in zip(requests(), found, strict=True):
+        ids = torch.tensor([tokenizer.encode(by_hand(request), add_special_tokens=False)])
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        made = whole[0, ids.shape[1] :]
+        assert generation.text == tokenizer.decode(made, skip_special_tokens=True)
+        assert generation.finish == ("complete" if tokenizer.eos_token_id in made.tolist() else "truncated")
+        assert generation.prompt_tokens == ids.shape[1]
+
+
+def test_only_gemma_2_needs_its_own_logits(engine: LocalEngine) -> None:
+    assert engine.causal_model.plain_head == (engine.causal_model.model.config.model_type != "gemma2")
+
+
+@pytest.mark.parametrize("size", [1, 60, 100_000])
+def test_batch_size_and_order_change_nothing(llama: LocalEngine, size: int) -> None:
+    other = LocalEngine(llama.folder, device="cpu", max_tokens_per_batch=size)
+    order = [7, 2, 9, 0, 5, 1, 8, 3, 6, 4]
+    given = [requests()[place] for place in order]
+    texts = [" Yes, the answer" * (1 + place % 3) for place in range(10)]
+    assert torch.allclose(
+        other.next_token(given, OPTIONS).log_probs, llama.next_token(requests(), OPTIONS).log_probs[order], atol=1e-5
+    )
+    theirs = other.log_probs(given, [texts[place] for place in order])
+    assert torch.allclose(theirs.total, llama.log_probs(requests(), texts).total[order], atol=1e-4)
+    assert torch.allclose(other.hidden(given), llama.hidden(requests())[order], atol=1e-5)
+    for how in (Sampling(max_tokens=10), Sampling(max_tokens=10, temperature=1.0, top_p=0.9, seed=3)):
+        ours = llama.generate(requests(), how)
+        assert [one.text for one in other.generate(given, how)] == [ours[place].text for place in order]
+
+
+def test_sampling_follows_the_seed_and_the_model(llama: LocalEngine) -> None:
+    same = [chat("Judge")] * 400
+    how = Sampling(max_tokens=1, temperature=1.5, seed=1)
+    first = [one.text for one in llama.generate(same, how)]
+    assert [one.text for one in llama.generate(same, how)] == first
+    assert [one.text for one in llama.generate(same, Sampling(max_tokens=1, temperature=1.5, seed=2))] != first
+    probs = torch.softmax(plain_log_probs(llama, by_hand(same[0]))[-1] / 1.5, dim=-1)
+    _, tokenizer = plain_model(llama)
+    share: dict[str, float] = {}  # several tokens have the same text: control tokens, and parts of characters
+    for token, probability in enumerate(probs.tolist()):
+        text = tokenizer.decode([token], skip_special_tokens=True)
+        share[text] = share.get(text, 0.0) + probability
+    for text, expected in sorted(share.items(), key=lambda item: -item[1])[:5]:
+        deviation = (expected * (1 - expected) / len(first)) ** 0.5
+        assert first.count(text) / len(first) == pytest.approx(expected, abs=5 * deviation)
+
+
+def test_a_narrow_nucleus_is_greedy(llama: LocalEngine) -> None:
+    narrow = Sampling(max_tokens=10, temperature=2.0, top_p=1e-6, seed=5)
+    greedy = llama.generate(requests(), Sampling(max_tokens=10))
+    assert [one.text for one in llama.generate(requests(), narrow)] == [one.text for one in greedy]
+
+
+def test_nucleus_keeps_the_smallest_sufficient_set() -> None:
+    from plaudit.engines.decoding import nucleus
+
+    logs = torch.tensor([[0.1, 0.5, 0.3, 0.1], [1.0, 0.0, 0.0, 0.0]]).log()
+    kept = nucleus(logs, 0.75).isfinite()
+    assert kept.tolist() == [[False, True, True, False], [True, False, False, False]]
+    assert nucleus(logs, 1.0) is logs
+
+
+def test_stop_strings_are_cut_off(llama: LocalEngine) -> None:
+    request = chat("Judge the response")
+    whole = llama.generate([request], Sampling(max_tokens=30))[0]
+    assert len(whole.text) > 8
+    stop = whole.text[5:8]
+    found = llama.generate([request, chat("another")], Sampling(max_tokens=30, stop=("never seen", stop)))[0]
+    assert found.text == whole.text[: whole.text.index(stop)]
+    assert found.finish == "complete"
+    assert found.completion_tokens < whole.completion_tokens
+
+
+def test_an_end_token_completes(llama: LocalEngine) -> None:
+    plain = llama.generate([chat("Judge")], Sampling(max_tokens=4))[0]
+    assert plain.finish == "truncated"
+    head = llama.causal_model.model
+    first = int(plain_log_probs(llama, by_hand(chat("Judge")))[-1].argmax())
+    ends = head.generation_config.eos_token_id
+    head.generation_config.eos_token_id = [ends, first]
+    try:
+        ended = llama.generate([chat("Judge")], Sampling(max_tokens=4))[0]
+    finally:
+        head.generation_config.eos_token_id = ends
+    assert (ended.text, ended.finish, ended.completion_tokens) == ("", "complete", 0)
+
+
+def test_several_tokens_are_read_exactly(llama: LocalEngine) -> None:
+    """ "10" begins like "1": P("10") is exact, and P("1") is what remains."""
+    request = chat("Give a mark")
+    one, ten, whole = (llama.log_probs([request], [text]).total.exp().item() for text in ("1", "10", "A"))
+    found = llama.next_token([request], [["1"], ["10"], ["A"]]).log_probs.exp()[0].tolist()
+    assert found == pytest.approx([one - ten, ten, whole], abs=1e-6)
+    with pytest.raises(ValueError, match=r"option \[''\]"):
+        llama.next_token([request], [["1"], [""]])
+
+
+def test_gradients_flow(engine: LocalEngine) -> None:
+    model = engine.causal_model.model
+    for loss in (
+        lambda: engine.next_token(requests(2), [["1"], ["10"]], grad=True).log_probs.sum(),
+        lambda: engine.log_probs(requests(2), [" Yes, right", "No", ""], grad=True).total.sum(),
+    ):
+        model.zero_grad()
+        loss().backward()
+        norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+        assert len(norms) == len(list(model.parameters()))
+        assert all(norm.isfinite() for norm in norms)
+        assert sum(norms) > 0
+    model.zero_grad()
+    assert not engine.next_token(requests(1), OPTIONS).log_probs.requires_grad
+
+
+def test_the_gradient_is_that_of_a_plain_forward(llama: LocalEngine) -> None:
+    request = chat("Judge")
+    model = llama.causal_model.model
+    weight = model.get_output_embeddings().weight
+    model.zero_grad()
+    llama.log_probs([request, chat("Another " * 9)], ["Yes", "No"], grad=True).total[0].backward()
+    ours = weight.grad.clone()
+    model.zero_grad()
+    ids = torch.tensor([llama.codec.encode_prompt(request)])
+    torch.log_softmax(model(ids).logits[0, -1], dim=-1)[llama.codec.encode_continuation("Yes")[0]].backward()
+    assert torch.allclose(ours, weight.grad, atol=1e-5)
+    model.zero_grad()
+
+
+def test_rows_that_do_not_fit_have_a_status(engine: LocalEngine) -> None:
+    rows = [chat("fits"), chat("Is the answer right? " * 200), chat("fits too")]
+    alone = engine.next_token([rows[0], rows[2]], OPTIONS).log_probs
+    found = engine.next_token(rows, OPTIONS)
+    assert found.status == [Status.OK, Status.TOO_LONG, Status.OK]
+    assert "the model's context is 256" in found.detail[1]
+    assert found.log_probs[1].isnan().all()
+    assert torch.allclose(found.log_probs[[0, 2]], alone, atol=1e-5)
+    scored = engine.log_probs([rows[0], rows[0]], ["Yes", "Yes " * 300])
+    assert scored.status == [Status.OK, Status.TOO_LONG]
+    assert scored.total.isnan().tolist() == [False, True]
+    assert scored.tokens[1].numel() == 0
+    assert engine.hidden(rows).isnan().all(dim=1).tolist() == [False, True, False]
+    made = engine.generate(rows, Sampling(max_tokens=3))
+    assert [one.status for one in made] == found.status
+    assert made[1].text == ""
+
+
+def test_generation_ends_with_the_context(llama: LocalEngine) -> None:
+    length = len(llama.codec.encode_prompt(chat("Judge")))
+    for room in (1, 3):
+        small = LocalEngine(llama.folder, device="cpu", max_length=length + room)
+        made = small.generate([chat("Judge")], Sampling(max_tokens=50))[0]
+        assert (made.status, made.finish, made.completion_tokens) == (Status.OK, "truncated", room)
+    full = LocalEngine(llama.folder, device="cpu", max_length=length)
+    assert full.generate([chat("Judge")], Sampling(max_tokens=50))[0].status is Status.TOO_LONG
+    assert full.next_token([chat("Judge")], OPTIONS).status == [Status.OK]
+
+
+def test_nothing_in_nothing_out(llama: LocalEngine) -> None:
+    assert llama.next_token([], OPTIONS).log_probs.shape == (0, 2)
+    assert llama.log_probs([], []).total.shape == (0,)
+    assert llama.generate([], Sampling()) == []
+    assert llama.hidden([]).shape == (0, 32)
+    assert llama.generate([chat("x")], Sampling(max_tokens=0))[0].text == ""
+    with pytest.raises(ValueError, match="1 requests, but 2 continuations"):
+        llama.log_probs([chat("x")], ["a", "b"])
+
+
+def test_a_row_that_the_model_fails_on_leaves_the_others_alone(llama: LocalEngine) -> None:
+    """A token id beyond the embedding table makes the forward pass itself raise."""
+    broken = LocalEngine(llama.folder, device="cpu")
+    broken.codec.tokenizer.add_tokens(["<|beyond|>"])
+    rows = [chat("one"), chat("two <|beyond|>"), chat("three")]
+    found = broken.next_token(rows, OPTIONS)
+    assert found.status == [Status.OK, Status.FAILED, Status.OK]
+    assert "the model failed on this row" in found.detail[1]
+    assert torch.allclose(found.log_probs[[0, 2]], llama.next_token([rows[0], rows[2]], OPTIONS).log_probs, atol=1e-5)
+    assert [one.status for one in broken.generate(rows, Sampling(max_tokens=2))] == found.status
+
+
+def test_text_that_is_not_unicode_fails_alone(llama: LocalEngine) -> None:
+    found = llama.next_token([chat("good"), chat("bad \ud800"), Request("")], OPTIONS)
+    assert found.status == [Status.OK, Status.FAILED, Status.FAILED]
+    assert "Unicode" in found.detail[1]
+    assert "empty" in found.detail[2]
+
+
+def test_weights_of_nan_are_a_failure_not_a_number(llama: LocalEngine) -> None:
+    broken = LocalEngine(llama.folder, device="cpu")
+    with torch.no_grad():
+        broken.causal_model.model.get_input_embeddings().weight.fill_(torch.nan)
+    assert broken.next_token([chat("x")], OPTIONS).status == [Status.FAILED]
+    assert broken.log_probs([chat("x")], ["Yes"]).status == [Status.FAILED]
+    assert broken.generate([chat("x")], Sampling(max_tokens=2))[0].status is Status.FAILED
+
+
+def test_what_is_spent_is_counted(llama: LocalEngine) -> None:
+    budget = Budget()
+    rows = [chat("one"), chat("two")]
+    tokens = sum(len(llama.codec.encode_prompt(row)) for row in rows)
+    llama.next_token(rows, OPTIONS, budget=budget)
+    assert dict(budget.spent) == {"network_calls": 1, "prompt_tokens": tokens}
+    made = llama.generate(rows, Sampling(max_tokens=3), budget=budget)
+    assert budget.spent["completion_tokens"] == sum(one.completion_tokens for one in made) == 6
+    with pytest.raises(BudgetExceeded):
+        llama.generate(rows, Sampling(max_tokens=3), budget=Budget({"completion_tokens": 1}))
+
+
+def test_loading_is_lazy(llama: LocalEngine) -> None:
+    code = (
+        "import sys\nfrom plaudit.engines.local import LocalEngine\nengine = LocalEngine(sys.argv[1])\nengine.check()\n"
+        "print(engine.version)\nprint(engine.control_strings)\nassert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(llama.folder)], capture_output=True, text=True, check=True)
+    version, strings = done.stdout.splitlines()
+    assert version == llama.version
+    assert strings == str(("<|endoftext|>", "<|im_end|>", "<|im_start|>"))
+
+
+def test_the_version_names_what_changes_numbers(folders: dict[str, Path]) -> None:
+    same = LocalEngine(str(folders["llama"]), max_tokens_per_batch=7)
+    others = [
+        LocalEngine(folders["gpt2"]),
+        LocalEngine(folders["llama"], dtype="bfloat16"),
+        LocalEngine(folders["llama"], max_length=9),
+    ]
+    assert same.version == LocalEngine(folders["llama"]).version
+    assert len({same.version, *(other.version for other in others)}) == 4
+
+
+def test_unusable_models_are_refused(tmp_path: Path, llama: LocalEngine) -> None:
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    torch.save({}, pickled / "pytorch_model.bin")
+    with pytest.raises(EngineError, match="only as safetensors or GGUF"):
+        LocalEngine(pickled).check()
+    with pytest.raises(EngineError, match="not in the local hub cache"):
+        LocalEngine("nobody/nothing").check()
+    with pytest.raises(EngineError, match="does not exist"):
+        _ = LocalEngine(tmp_path / "nothing").version
+    with pytest.raises(EngineError, match="dtype 'float33'"):
+        _ = LocalEngine(llama.folder, dtype="float33").causal_model
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for path in llama.folder.iterdir():
+        content = path.read_bytes()
+        (cut / path.name).write_bytes(content[:1000] if path.suffix == ".safetensors" else content)
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        LocalEngine(cut).next_token([chat("x")], OPTIONS)
+
+
+def test_the_number_of_threads_is_honoured(llama: LocalEngine) -> None:
+    code = (
+        "import sys, torch\nfrom plaudit.engines.local import LocalEngine\n"
+        "LocalEngine(sys.argv[1], threads=1).causal_model\nprint(torch.get_num_threads())\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(llama.folder)], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == "1"
