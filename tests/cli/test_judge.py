@@ -160,7 +160,7 @@ def test_changing_the_users_file_changes_the_key(pairs, tmp_path):
 
 def test_a_composition_from_yaml_shows_its_parts(pairs, tmp_path):
     (tmp_path / "blend.yaml").write_text(
-        "sum:\n  short: {weight: 0.5, reward: brevity}\n  full-stop: {weight: 0.5, reward: {regex: {pattern: '.*[.!]'}}}\n"
+        "sum:\n  short: {weight: 0.5, reward: brevity}\n  full-stop: {weight: 0.5, reward: {name: regex, pattern: '.*[.!]'}}\n"
     )
     plaudit("judge", pairs, "--reward", "blend.yaml", "--out", "rows.jsonl", cwd=tmp_path)
     first = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])["responses"][0]

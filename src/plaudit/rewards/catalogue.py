@@ -77,7 +77,9 @@ class Resolver:
     def resolve(self, spec: str) -> BaseReward:
         """The reward that a text names. Raises SpecError, in one sentence, if there is none."""
         if spec.lstrip().startswith("{"):
-            return self._compose(_parse_yaml(spec, "the inline reward"))
+            from plaudit.rewards.composition import parse_yaml
+
+            return self._compose(parse_yaml(spec, "the inline reward"))
         if spec.endswith((".yaml", ".yml")):
             return self._from_yaml(Path(spec))
         if ".py:" in spec:
@@ -120,11 +122,13 @@ class Resolver:
         return self._build(str(arguments.pop("name", "")), arguments)
 
     def _from_yaml(self, path: Path) -> BaseReward:
+        from plaudit.rewards.composition import parse_yaml
+
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{path} cannot be read: {error}") from error
-        document = _parse_yaml(text, str(path))
+        document = parse_yaml(text, str(path))
         if isinstance(document, Mapping) and "kind" in document:
             from plaudit.rewards.generative import Judge, load_contract
 
@@ -148,18 +152,6 @@ class Resolver:
         if callable(found):
             return as_reward(found)
         raise SpecError(f"{spec} is a {type(found).__name__}; expected a reward or a function")
-
-
-def _parse_yaml(text: str, place: str) -> Any:
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{place} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, Mapping):
-        raise SpecError(f"{place}: expected a mapping, found {type(document).__name__}")
-    return document
 
 
 def _load_module(file: Path) -> Any:
