@@ -174,7 +174,7 @@ class JsonClient:
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         asked = getattr(error, "retry_after", None) or 0.0
-        own = min(self.backoff * 2 ** (state.attempt_number - 1), self.max_backoff) * (0.5 + self._random.random())
+        own: float = min(self.backoff * 2.0 ** (state.attempt_number - 1), self.max_backoff) * (0.5 + self._random.random())
         return max(own, min(asked, self.max_wait))
 
     # -- requests ----------------------------------------------------------------------------------------------------------
@@ -186,7 +186,8 @@ class JsonClient:
 
         async def worker() -> None:
             for index, call in queue:
-                results[index] = await self._ask(call, on_attempt)
+                answer = await self._ask(call, on_attempt)
+                results[index] = answer
 
         async with _fail_together() as group:
             for _ in range(min(self.concurrency, len(calls))):
