@@ -120,7 +120,7 @@ def heat_map(names: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[
     grid = [[cells.get((name, column), Measured(None)) for column in columns] for name in names]
     heat = go.Heatmap(
         z=[[None if found.estimate is None else found.estimate.mean for found in line] for line in grid],
-        x=[label(column) for column in columns],
+        x=[label(column.replace("_", " ")) for column in columns],
         y=[label(name) for name in names],
         text=[["" if found.estimate is None else percent(found.estimate.mean) for found in line] for line in grid],
         customdata=[[share(found) for found in line] for line in grid],
@@ -236,7 +236,7 @@ def order_scatter(results: Mapping[str, Sequence[RowResult]]) -> Figure | None:
             )
     if not traces:
         return None
-    ends = {"range": [-0.03, 1.03], "tickformat": ".0%", "zeroline": False}
+    ends = {"range": [-0.03, 1.03], "tickformat": ".0%", "zeroline": False, "automargin": True}
     return _figure(
         traces,
         height=460,
