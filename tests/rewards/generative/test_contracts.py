@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,16 @@ def test_loading_and_fingerprinting_import_no_torch() -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_examples_of_the_documentation_load_and_run(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(yaml|python)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[:2])
+    (tmp_path / "polite.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    space: dict[str, Contract] = {}
+    exec(blocks["python"], space)
+    assert space["polite"].kind == load_contract(tmp_path / "polite.yaml").kind
+    assert blocks["yaml"].count("\n") < 25
+    assert blocks["python"].count("\n") < 25
+    for name in contract_names():
+        assert f"`{name}`" in page
