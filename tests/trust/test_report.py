@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from plaudit.data.row import Row
 from plaudit.judging.results import PairResult, ResponseResult, RowResult
 from plaudit.trust.report import write_report
+from plaudit.trust.report_cards import disputed_responses
 from plaudit.types import Status, UserError, Verdict
 from tests.trust.results import biased_pairs, row, scored
 
@@ -212,6 +213,26 @@ def test_rationales_and_words_of_judges_are_shown(tmp_path):
     assert "the second one is clearer" in page.text
     assert "because it is" in page.text
     assert "The labels side with rule." in page.text
+
+
+def test_every_rationale_is_shown_even_of_a_row_without_a_clash(tmp_path):
+    rows = [row(number) for number in range(30)]
+    results = {"a": [scored(of, [1, 0]) for of in rows], "b": [scored(of, [0, 1] if of.id != "r7" else [1, 0]) for of in rows]}
+    rationales = {("r7", 0): "reasons for seven", ("r29", 1): "reasons for the last"}
+    text = report(tmp_path, rows, results, rationales=rationales).text.split("Worst disagreements")[-1]
+    assert "reasons for seven" in text
+    assert "reasons for the last" in text
+    assert text.count("Responses and each reward's number") == 10
+
+
+def test_disputed_responses_are_those_of_the_cards(tmp_path):
+    rows, results = three_rewards()
+    disputed = disputed_responses(rows, results, limit=3)
+    assert len(disputed) == 6
+    rationales = {(of.id, place): f"why {of.id} {place}" for of, place in disputed_responses(rows, results)}
+    text = report(tmp_path, rows, results, rationales=rationales).text
+    assert all(reason in text for reason in rationales.values())
+    assert text.count("Responses and each reward's number") == len(rationales) / 2
 
 
 def attacked(text: str) -> tuple[list[Row], dict[str, list[RowResult]], dict]:

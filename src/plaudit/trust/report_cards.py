@@ -15,6 +15,7 @@ from plaudit.types import Status, prompt_text
 
 Results = Mapping[str, Sequence[RowResult]]
 LABELS = "the labels"
+MOST_CARDS = 8
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def _row_clashes(place: int, row: Row, sides: Mapping[str, Mapping[tuple[int, in
     return found
 
 
-def clashes(rows: Sequence[Row], results: Results, limit: int) -> list[_Clash]:
-    """The largest clash of each of the `limit` worst rows. With one reward the labels are the other side."""
+def _clashes(rows: Sequence[Row], results: Results) -> list[_Clash]:
+    """The largest clash of each row that has one, worst first. With one reward the labels are the other side."""
     strengths = {name: Strength(column) for name, column in results.items()}
     worst = []
     for place, row in enumerate(rows):
@@ -105,7 +106,12 @@ def clashes(rows: Sequence[Row], results: Results, limit: int) -> list[_Clash]:
         found = _row_clashes(place, row, sides)
         if found:
             worst.append(max(found, key=lambda clash: clash.size))
-    return sorted(worst, key=lambda clash: (-clash.size, clash.row))[:limit]
+    return sorted(worst, key=lambda clash: (-clash.size, clash.row))
+
+
+def disputed_responses(rows: Sequence[Row], results: Results, *, limit: int = MOST_CARDS) -> list[tuple[Row, int]]:
+    """(row, place) of the two responses of each card that the report will show: those whose rationales are worth asking for."""
+    return [(rows[clash.row], place) for clash in _clashes(rows, results)[:limit] for place in (clash.i, clash.j)]
 
 
 def _number_of(result: RowResult, place: int) -> str:
@@ -153,29 +159,37 @@ def _answer(
     )
 
 
+def _sentence(row: Row, clash: _Clash) -> str:
+    text = f"{clash.for_i} puts #{clash.i + 1} above #{clash.j + 1}, {clash.for_j} the other way round."
+    if row.gold is None or row.gold[clash.i] == row.gold[clash.j] or LABELS in (clash.for_i, clash.for_j):
+        return text
+    return f"{text} The labels side with {clash.for_i if row.gold[clash.i] > row.gold[clash.j] else clash.for_j}."
+
+
 def worst_disagreements(
     rows: Sequence[Row],
     results: Results,
     picks: Mapping[str, Sequence[int | None]],
     rationales: Mapping[tuple[str, int], str],
     *,
-    limit: int = 8,
+    limit: int = MOST_CARDS,
 ) -> list[Card]:
-    """At most `limit` cards, the largest disagreement first."""
-    cards = []
-    for clash in clashes(rows, results, limit):
-        row = rows[clash.row]
-        right = ""
-        if row.gold is not None and row.gold[clash.i] != row.gold[clash.j] and LABELS not in (clash.for_i, clash.for_j):
-            right = f" The labels side with {clash.for_i if row.gold[clash.i] > row.gold[clash.j] else clash.for_j}."
-        cards.append(
-            Card(
-                row.id,
-                row.section or "",
-                shortened(prompt_text(row.prompt)),
-                f"{clash.for_i} puts #{clash.i + 1} above #{clash.j + 1}, {clash.for_j} the other way round.{right}",
-                clash.size,
-                tuple(_answer(row, place, clash.row, results, picks, rationales) for place in range(len(row.responses))),
-            )
+    """The `limit` largest disagreements, largest first, and every other row that has a rationale."""
+    clashes = _clashes(rows, results)
+    explained = {row for row, _ in rationales}
+    shown = [clash for place, clash in enumerate(clashes) if place < limit or rows[clash.row].id in explained]
+    clashing = {clash.row for clash in clashes}
+    quiet = [place for place, row in enumerate(rows) if row.id in explained and place not in clashing]
+    cards = [(clash.row, clash.size, _sentence(rows[clash.row], clash)) for clash in shown]
+    cards += [(place, 0.0, "No two sides contradict each other here; shown for its rationale.") for place in quiet]
+    return [
+        Card(
+            rows[at].id,
+            rows[at].section or "",
+            shortened(prompt_text(rows[at].prompt)),
+            sentence,
+            size,
+            tuple(_answer(rows[at], place, at, results, picks, rationales) for place in range(len(rows[at].responses))),
         )
-    return cards
+        for at, size, sentence in cards
+    ]
