@@ -29,5 +29,15 @@ types: setup
 
 check: lint types test
 
+PEERS := verdict py-openjudge prometheus-eval
+
+bench-peers: setup $(PEERS:%=.peers/%/.ready)
+	$(BIN)/python -m benchmarks.runner_overhead
+
+.peers/%/.ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 clean:
 	rm -rf $(VENV) .peers

@@ -86,6 +86,7 @@ class OpenAIEngine(Engine):
             raise SpecError("base_url must not hold a user name or password: give the key as api_key")
         self.name = f"openai:{model}"
         self.model, self.base_url, self.concurrency = model, base_url.rstrip("/"), concurrency
+        self.rows_at_once = 16 * concurrency  # a batch ends with its slowest call: many calls hide the wait
         self.top_logprobs, self.price_in, self.price_out = top_logprobs, price_in, price_out
         self.extra = dict(extra or {})
         key = (os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key).strip()

@@ -49,6 +49,8 @@ class Engine(ABC):
     """
 
     name: str
+    rows_at_once: int = 32
+    """How many rows a judge should give to this engine at once; what is lost at most when a run is killed."""
 
     @property
     @abstractmethod
