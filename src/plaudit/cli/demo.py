@@ -16,7 +16,8 @@ from plaudit.judging import RowResult, Runner, Summary
 from plaudit.rewards.base import BaseReward
 from plaudit.types import Context, Status
 
-RATIONALES = 5
+RATIONALES = 4
+"""Disagreements that the judge is asked to explain; two responses each."""
 
 
 @dataclass
@@ -42,15 +43,13 @@ class Demo:
         rewards = self._rewards()
         results = {reward.name: self._judge(reward, rows) for reward in rewards}
         self._print(results)
-        picks = {name: [result.best() for result in judged] for name, judged in results.items()}
         write_report(
             self.report,
             "plaudit demo: what are these rewards worth?",
             rows,
             results,
-            picks=picks,
-            rationales=self._rationales(results),
-            facts={"engine": self.engine.engine, "prompts": str(len(rows)), "seed": str(self.seed)},
+            rationales=self._rationales(rows, results),
+            facts={"engine": self.engine.engine, "seed": str(self.seed)},
         )
         out.print(f"\nreport: {self.report}", highlight=False)
         return 0
@@ -88,29 +87,17 @@ class Demo:
             )
         out.print(table)
 
-    def _rationales(self, results: dict[str, list[RowResult]]) -> dict[tuple[str, int], str]:
-        """What the judge says, in words, about the responses on which it is most wrong."""
-        worst = _most_wrong(results["yes-token"])
-        if not worst:
-            return {}
-        judge = self.engine.resolver().resolve("reason-then-verdict")
-        chosen = [Row(f"{row.id}#{place}", row.prompt, (row.responses[place],), source=row.id) for row, place in worst]
+    def _rationales(self, rows: Sequence[Row], results: dict[str, list[RowResult]]) -> dict[tuple[str, int], str]:
+        """What the judge says, in words, about the responses on which the rewards disagree most."""
+        from plaudit.trust.report_cards import disputed_responses
+
+        disputed = disputed_responses(rows, results, limit=RATIONALES)
+        asked = [Row(f"{row.id}#{place}", row.prompt, (row.responses[place],)) for row, place in disputed]
+        judged = self._judge(self.engine.resolver().resolve("reason-then-verdict"), asked)
         rationales = {}
-        for (row, place), result in zip(worst, self._judge(judge, chosen), strict=False):
-            said = next((verdict.text for verdict in result.responses[0].verdicts if verdict.text), None)
+        for (row, place), result in zip(disputed, judged, strict=False):
+            response = result.responses[0]
+            said = next((verdict.text for verdict in response.verdicts if verdict.text), None)
             if said:
-                status = result.responses[0].status
-                rationales[(row.id, place)] = said if status == Status.OK else f"{said}\n({status.label})"
+                rationales[(row.id, place)] = said if response.status == Status.OK else f"{said}\n({response.status.label})"
         return rationales
-
-
-def _most_wrong(results: Sequence[RowResult]) -> list[tuple[Row, int]]:
-    """The responses whose value is farthest from their label, worst first."""
-    missed = [
-        (abs(value - result.row.gold[place]), index, place)
-        for index, result in enumerate(results)
-        if result.row.gold is not None
-        for place, value in enumerate(result.values)
-        if value is not None
-    ]
-    return [(results[index].row, place) for _, index, place in sorted(missed, reverse=True)[:RATIONALES]]
