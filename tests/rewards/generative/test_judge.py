@@ -143,6 +143,18 @@ def test_text_verdicts_keep_text_seed_and_tie() -> None:
     ]
 
 
+def test_what_a_judge_does_not_do_itself_follows_from_what_it_does() -> None:
+    engine = ScriptedEngine(odds=lambda r: first_wins(r) if "response_a" in user_text(r) else YES)
+    batch, first, second = pair("good", "poor")
+    assert Judge(engine, "yes-token").compare(batch, first, second).prob.tolist() == [0.5]
+    grouped = Batch(batch.prompts, batch.responses, groups=torch.tensor([0, 0]))
+    good, poor = Judge(engine, "verdict").score_group(grouped).values.tolist()
+    assert good > 0.5 > poor
+    assert Judge(engine, "rubric").score_group(grouped).ok.all()
+    with pytest.raises(ValueError, match="only compares"):
+        Judge(engine, "verdict").score(batch)
+
+
 def test_pairs_of_different_prompts_or_references_are_not_compared() -> None:
     judge = Judge(ScriptedEngine(odds=first_wins), "verdict")
     rows = torch.tensor([0]), torch.tensor([1])
@@ -237,6 +249,7 @@ def test_fingerprint_follows_everything_that_decides_the_numbers() -> None:
 def test_native_and_budget_and_sampling() -> None:
     engine = ScriptedEngine(odds=lambda _: YES)
     assert [Judge(engine, name).native for name in ("yes-token", "rubric", "verdict")] == ["score", "score", "compare"]
+    assert Judge(engine, rubric_contract(RUBRIC, on_missing="drop_for_group")).native == "score_group"
     ctx = Context(budget=Budget(limits={"reward_calls": 2}))
     Judge(engine, "yes-token").score(Batch(["a", "b"], ["x", "y"]), ctx)
     assert ctx.budget.spent["reward_calls"] == 2

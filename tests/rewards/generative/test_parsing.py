@@ -176,48 +176,8 @@ def test_own_function_parses_and_its_failure_is_the_rows() -> None:
     assert "KeyError" in parse("boom", readout).detail
 
 
-MARKS = [
-    ":",
-    "：",
-    "/",
-    ".",
-    "-",
-    "**",
-    "#",
-    ">",
-    "```",
-    "[[",
-    "]]",
-    '"',
-    "(",
-    ")",
-    "!",
-    "?",
-    "_",
-    "\u200b",
-    "</think>",
-    "<think>",
-]
-LABELS = [
-    "A",
-    "B",
-    "C",
-    "tie",
-    "yes",
-    "no",
-    "NOT",
-    "correct",
-    "incorrect",
-    "undecided",
-    "not",
-    "or",
-    "and",
-    "neither",
-    "4",
-    "7",
-    "5",
-    "ſ",
-]
+MARKS = [":", "：", "/", ".", "-", "**", "#", ">", "```", "[[", "]]", '"', "(", ")", "!", "?", "_", "</think>", "<think>"]
+LABELS = ["A", "B", "C", "tie", "yes", "no", "NOT", "correct", "incorrect", "undecided", "not", "or", "and", "4", "7", "5", "ſ"]
 WORDS = st.sampled_from(["Verdict", "verdict", "VERDICT", "Score", "Final ", " ", "\n", "\r\n", "\u2028", *MARKS, *LABELS])
 TEXTS = st.one_of(st.text(max_size=200), st.lists(WORDS, max_size=25).map("".join))
 

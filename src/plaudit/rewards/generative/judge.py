@@ -52,8 +52,10 @@ class Judge(BaseReward):
 
     @property
     def native(self) -> Native:
-        """Pointwise contracts score, pairwise contracts compare."""
-        return "score" if self.contract.kind == "pointwise" else "compare"
+        """Pointwise contracts score, pairwise contracts compare; a rubric that drops criteria for a group needs the group."""
+        if self.contract.kind == "pairwise":
+            return "compare"
+        return "score_group" if self.contract.criteria and self.contract.on_missing == "drop_for_group" else "score"
 
     def fingerprint(self) -> str:
         """Engine version, contract content and sampling, hashed. Imports no torch and loads no weights."""
@@ -72,7 +74,7 @@ class Judge(BaseReward):
         Statuses: MISSING_REFERENCE where the contract needs one; NOT_APPLICABLE where a row has no text; UNPARSABLE,
         ABSTAINED, NOT_A_NUMBER from the reading; and whatever the engine says of a row.
         """
-        if self.native != "score":
+        if self.native == "compare":
             return super().score(batch, ctx)
         import torch
 
@@ -92,6 +94,10 @@ class Judge(BaseReward):
             spread=spread,
             verdicts=[[reading.verdict()] for reading in only],
         )
+
+    def score_group(self, batch: Batch, ctx: Context | None = None) -> Scores:
+        """As `score`: a judge sees one row at a time, and only a rubric's policy for missing criteria looks at the group."""
+        return super().score_group(batch, ctx) if self.native == "compare" else self.score(batch, ctx)
 
     def compare(self, batch: Batch, first: Tensor, second: Tensor, ctx: Context | None = None) -> Preferences:
         """P(first beats second), the mean of both orders of showing the pair, each kept as a verdict with its own probability.
