@@ -28,7 +28,10 @@ _LAST_NUMBER = re.compile(
     r"(?<![\w.])[-+−]?\s?(?:\\?[$€£¥])?\s?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?![\d.]))?(?:\s*\\?%)?"
     r"|(?<![\w.])[-+−]?\.\d+(?:\s*\\?%)?"
 )
-_MATH_SPAN = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH_SPAN = re.compile(
+    r"\$\$((?:[^$]|\$(?!\$))+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+?)\$|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]",
+    re.DOTALL,
+)
 _WORDS = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\b")
 _NOT_PROSE = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}"
@@ -37,14 +40,17 @@ _NOT_PROSE = re.compile(
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
     r"(?:(?:\bfinal\s+)?\banswer(?:\s+(?:to\s+[^.:\n]{1,80}?|here))?\s*[*_]*\s*(?:\bis\b|\bshould\s+be\b|\bmust\s+be\b|:|=|：)"
-    r"|^[ \t>*_]*A\s*[:：])[*_\s]*(?:\bis\b)?[:：]?[*_]*[ \t]*([^\n]*)",
+    r"|^[ \t>*_]*A\s*[:：])[ \t*_]*(?:\bis\b)?[:：]?[*_]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _FILLER = re.compile(
     r"\A(?:(?:therefore|thus|approximately|about|equal to|simply|just|exactly|option|choice)\s+)+", re.IGNORECASE
 )
 _ATTACHED_UNIT = r"(?:[cmk]m|k?g|m[gl]|lbs?|oz|ft|hrs?|mins?|secs?|mph|km/h|[ap]m|st|nd|rd|th)(?![A-Za-z])"
-_GOES_ON = re.compile(rf"(?!{_ATTACHED_UNIT})[A-Za-z]|\s*[-+*^/=\\(_,×·π√]\s*[\w\\(]|\s?\\[a-zA-Z]|[π√]")
+_GOES_ON = re.compile(
+    rf"(?!{_ATTACHED_UNIT})[A-Za-z]|\s*[-+*^/=\\(_×·π√]\s*[\w\\(]|\s?\\[a-zA-Z]|[π√]"
+    r"|(?:\s*,|\s+(?:and|or))\s*(?:[-+]?[\d\\(.]|[b-hj-zB-HJ-Z]\b)"
+)
 _SENTENCE_END = re.compile(
     r"(?<=[^\s.])[.!?;](?=\s|$|[*_])"
     r"|\s+(?:because|since|as|so|which|for)\s+(?![^$]*\$(?:[^$]*\$[^$]*\$)*[^$]*$)"
@@ -67,10 +73,10 @@ def extract_answer(text: str, how: Extraction = "boxed-or-last") -> Extracted | 
         return None
     hashes = [found for found in _HASHES.findall(text) if found.strip(" *$.#")]
     if hashes:
-        return Extracted(_clause(hashes[-1]), "hashes")
-    phrases = [clause for found in _PHRASE.findall(text) if (clause := _clause(found))]
-    if phrases:
-        return Extracted(phrases[-1], "phrase")
+        return Extracted(_clause(hashes[-1][:2000]), "hashes")
+    for end in reversed([found.end() for found in _PHRASE.finditer(text)]):
+        if clause := _clause(_line_after(text, end)):
+            return Extracted(clause, "phrase")
     if how == "marked":
         return None
     if _is_bare(text):
@@ -78,15 +84,14 @@ def extract_answer(text: str, how: Extraction = "boxed-or-last") -> Extracted | 
     return _last_formula_or_number(text)
 
 
+def _line_after(text: str, start: int) -> str:
+    """The rest of the line, or the next line that holds something, where the mark stands alone."""
+    return text[start : start + 2000].lstrip(" \t*_:\n").partition("\n")[0]
+
+
 def last_boxed(text: str) -> str | None:
     r"""What the last complete \boxed{...} (or \fbox) holds; boxes joined by "and", "or" or a comma count as one list."""
-    boxes: list[tuple[int, int, str]] = []
-    for match in re.finditer(r"\\(?:boxed|fbox)\s*(\{)|\\boxed\s+([^\s{}$.,]+)", text):
-        if match.group(2):
-            boxes.append((match.start(), match.end(), match.group(2)))
-        elif (end := _closing(text, match.start(1))) is not None and not (boxes and match.start() < boxes[-1][1]):
-            boxes.append((match.start(), end, text[match.start(1) + 1 : end - 1]))
-    boxes = [box for box in boxes if box[2].strip()]
+    boxes = [box for box in _boxes(text) if box[2].strip()]
     if not boxes:
         return None
     joined = [boxes[-1]]
@@ -98,17 +103,27 @@ def last_boxed(text: str) -> str | None:
     return ", ".join(box[2].strip() for box in joined)
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Position after the brace that closes the one at `start`; escaped braces do not count."""
-    depth = 0
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        if match.group() == "{":
-            depth += 1
-        elif match.group() == "}":
-            depth -= 1
-            if depth == 0:
-                return match.end()
-    return None
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*(\{)|\\boxed\s+([^\s{}$.,\\]+)|\\.|[{}]", re.DOTALL)
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, content) of every complete box that is not within another, in order; one pass, whatever the nesting."""
+    boxes: list[tuple[int, int, str]] = []
+    opened: list[tuple[int, int]] = []  # where each open brace's command starts (-1: no box), and where its content starts
+    for match in _BRACES.finditer(text):
+        if match.group(2):
+            boxes.append((match.start(), match.end(), match.group(2)))
+        elif match.group(1):
+            opened.append((match.start(), match.end()))
+        elif match.group() == "{":
+            opened.append((-1, match.end()))
+        elif match.group() == "}" and opened:
+            start, content = opened.pop()
+            if start >= 0:
+                while boxes and boxes[-1][0] > start:
+                    boxes.pop()
+                boxes.append((start, match.end(), text[content : match.start()]))
+    return boxes
 
 
 def _clause(text: str) -> str:
@@ -153,7 +168,7 @@ def _prose(text: str) -> list[str]:
 
 def _is_bare(text: str) -> bool:
     """Whether the text is nothing but an answer: one short line, one formula or at most three words."""
-    if not text or "\n" in text or len(text) > 200:
+    if not text or "\n" in text or len(text) > 200 or "\\boxed" in text:
         return False
     words = _prose(text)
     return not words or (len(text.split()) <= 3 and (len(words) < 2 or not re.search(r"\d", text)))

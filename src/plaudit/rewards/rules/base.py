@@ -124,7 +124,7 @@ class FunctionReward(RuleReward):
 
     def __init__(self, function: Callable[..., Any], *, name: str | None, settings: Mapping[str, Any] | None = None) -> None:
         self.function = function
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.parameters = _parameters(function, self.name)
         required = self.parameters.get("reference")
         self.needs_reference = required is True

@@ -37,8 +37,7 @@ def _parsed(text: str) -> list[Any]:
 
     config = [LatexExtractionConfig(), ExprExtractionConfig()]
     inner = _as_latex(re.sub(r"^\s*\$+|(?<!\\)\$+\s*$", "", text.strip()))
-    tries = [f"${inner}$", inner] if not re.fullmatch(r"[\d\s.,%/+-]+", inner) else [inner, f"${inner}$"]
-    for attempt in tries:
+    for attempt in (f"${inner}$", inner):
         found = parse(attempt, config, fallback_mode="no_fallback", parsing_timeout=None)
         found = [item for item in found if not isinstance(item, str)]
         if found:
@@ -69,7 +68,8 @@ _SYMBOLS = {
 
 
 def _as_latex(text: str) -> str:
-    """Unicode signs and the words sqrt, pi and infinity as LaTeX."""
+    """Unicode signs and the words sqrt, pi and infinity as LaTeX; "1 or 2" and "1 and 2" as lists."""
+    text = re.sub(r"\s+(?:or|and)\s+", ", ", text)
     for sign, command in _SYMBOLS.items():
         text = text.replace(sign, command)
     text = re.sub(r"√\s*(?:\(([^()]*)\)|(\w+))", lambda m: rf"\sqrt{{{m.group(1) or m.group(2)}}}", text)
