@@ -14,10 +14,12 @@ from plaudit.cli.tables import percent
 from plaudit.data import Row, read_rows
 from plaudit.judging import RowResult, Runner, Summary
 from plaudit.rewards.base import BaseReward
-from plaudit.types import Context, Status
+from plaudit.rewards.generative import Judge
+from plaudit.types import Context, Sampling, Status
 
 RATIONALES = 4
 """Disagreements that the judge is asked to explain; two responses each."""
+RATIONALE_TOKENS = 96
 
 
 @dataclass
@@ -93,7 +95,8 @@ class Demo:
 
         disputed = disputed_responses(rows, results, limit=RATIONALES)
         asked = [Row(f"{row.id}#{place}", row.prompt, (row.responses[place],)) for row, place in disputed]
-        judged = self._judge(self.engine.resolver().resolve("reason-then-verdict"), asked)
+        judge = Judge(self.engine.resolver().engine, "reason-then-verdict", sampling=Sampling(max_tokens=RATIONALE_TOKENS))
+        judged = self._judge(judge, asked)
         rationales = {}
         for (row, place), result in zip(disputed, judged, strict=False):
             response = result.responses[0]
