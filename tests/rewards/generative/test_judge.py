@@ -112,7 +112,7 @@ def test_swapping_a_pair_is_exact() -> None:
 
     def odds(request: Request) -> dict[str, float]:
         drawn = zlib.crc32(user_text(request).encode())
-        return {"A": drawn % 997 / 2000, "B": drawn % 331 / 2000 + 0.001}
+        return {"A": drawn % 997 / 2000 + 0.1, "B": drawn % 331 / 2000 + 0.001}
 
     judge = Judge(ScriptedEngine(odds=odds), "verdict")
     there, back = judge.compare(batch, first, second), judge.compare(batch, second, first)

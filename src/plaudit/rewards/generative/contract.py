@@ -75,7 +75,7 @@ class OptionsReadout:
     """
 
     labels: tuple[Label, ...]
-    minimum_mass: float = 0.01
+    minimum_mass: float = 0.05
 
     @property
     def spellings(self) -> list[tuple[str, ...]]:
