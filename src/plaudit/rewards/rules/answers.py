@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 Extraction = Literal["boxed-or-last", "marked", "boxed", "whole"]
-Found = Literal["boxed", "hashes", "phrase", "whole", "last"]
+Found = Literal["boxed", "hashes", "phrase", "whole", "leading", "last"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ _GOES_ON = re.compile(
     rf"(?!{_ATTACHED_UNIT})[A-Za-z]|\s*[-+*^/=\\(_×·π√]\s*[\w\\(]|\s?\\[a-zA-Z]|[π√]"
     r"|(?:\s*,|\s+(?:and|or))\s*(?:[-+]?[\d\\(.]|[b-hj-zB-HJ-Z]\b)"
 )
+# "12 minutes: 5 there and 7 back", "12, because ...": one line that says the answer first and the reason after it
+_LEADING = re.compile(rf"\s*({_LAST_NUMBER.pattern})(?:\s+[A-Za-z]+)?(?:\s*:|,?\s+(?:because|since|as)\b)")
 _SENTENCE_END = re.compile(
     r"(?<=[^\s.])[.!?;](?=\s|$|[*_])"
     r"|\s+(?:because|since|as|so|which|for)\s+(?![^$]*\$(?:[^$]*\$[^$]*\$)*[^$]*$)"
@@ -61,8 +63,9 @@ def extract_answer(text: str, how: Extraction = "boxed-or-last") -> Extracted | 
     r"""The final answer of a solution, or None.
 
     The order, each taking its last occurrence: `\boxed{...}`; `#### ...`; a phrase (`answer is ...`, `Final answer: ...`,
-    `A: ...`); the whole text, if it is nothing but an answer; the last number or formula. how: "marked" stops before the last
-    two, "boxed" after the first, "whole" takes the text as it is. What stands before a closing </think> is not searched.
+    `A: ...`); the whole text, if it is nothing but an answer; a number that opens a one-line reason; the last number or formula.
+    how: "marked" stops before the last three, "boxed" after the first, "whole" takes the text as it is. What stands before a
+    closing </think> is not searched.
     """
     text = text.rpartition("</think>")[2].strip()
     if how == "whole":
@@ -81,6 +84,8 @@ def extract_answer(text: str, how: Extraction = "boxed-or-last") -> Extracted | 
         return None
     if _is_bare(text):
         return Extracted(text.strip(" *").rstrip(" ."), "whole")
+    if "\n" not in text and (leading := _LEADING.match(text)):
+        return Extracted(leading.group(1).strip(), "leading")
     return _last_formula_or_number(text)
 
 
