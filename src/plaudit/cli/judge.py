@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from plaudit import __version__
 from plaudit.cli.common import Engine, EngineArguments, err, notice, open_store, out
+from plaudit.cli.progress import Watch
 from plaudit.cli.tables import show_summary
 from plaudit.data import FieldMap, RowStream, read_rows
 from plaudit.judging import RowResult, Runner, Summary
@@ -20,8 +19,6 @@ from plaudit.judging.output import dump, writer
 from plaudit.types import Budget, Context, UserError
 
 REPORT_ROWS = 5000
-LONG_RUN = 60.0
-"""Seconds from which a run is announced with an estimate."""
 
 
 @dataclass
@@ -88,21 +85,23 @@ class Judge:
         kept: list[RowResult] = []
         with ExitStack() as stack:
             write = stack.enter_context(writer(self.out)) if self.out is not None and not self.dry_run else None
-            show = stack.enter_context(_progress(total, quiet=self.json))
+            watch = stack.enter_context(Watch(runner, total, quiet=self.json))
             for result in runner.run(rows):
                 summary.add(result)
                 if write is not None:
                     write(result)
                 if self.report is not None:
                     kept.append(_keep(kept, result))
-                if show(runner, summary.rows) and self.dry_run:
+                watch.row_done()
+                if self.dry_run and watch.batch_judged:
+                    watch.announce()
                     break
         if self.report is not None:
             self._write_report(kept, reward.name)
-        self._print(runner, rows, summary)
+        self._print(runner, rows, summary, watch.seconds)
         return 0 if runner.progress.stopped is None and summary.invalid < max(1, summary.judged) else 1
 
-    def _print(self, runner: Runner, rows: RowStream, summary: Summary) -> None:
+    def _print(self, runner: Runner, rows: RowStream, summary: Summary, seconds: float) -> None:
         if self.json:
             out.file.write(dump(self.document(runner, rows, summary)) + "\n")
         else:
@@ -110,7 +109,7 @@ class Judge:
             spent = {name: amount for name, amount in runner.context.budget.spent.items() if amount}
             done = runner.progress
             costs = "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
-            notice(f"{done.judged:,} judged now in {done.seconds:.1f} s, {done.reused:,} from the store{costs}")
+            notice(f"{seconds:.1f} s: {done.judged:,} judged now, {done.reused:,} from the store{costs}")
         if runner.progress.stopped is not None:
             err.print(f"Stopped after {summary.rows:,} rows: {runner.progress.stopped}. Run the same command again to go on.")
 
@@ -141,54 +140,3 @@ def _keep(kept: list[RowResult], result: RowResult) -> RowResult:
     if len(kept) >= REPORT_ROWS:
         raise UserError(f"a report holds at most {REPORT_ROWS:,} rows; use --limit, or --out for the rows")
     return result
-
-
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Any]:
-    """A bar with rate and time left on standard error; its function takes the runner and the rows done.
-
-    The function is true once, after the first batch that was really judged: by then the estimate is known.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as bar:
-        task = bar.add_task("judging", total=total, rate="")
-        state = {"announced": False}
-
-        def show(runner: Runner, rows: int) -> bool:
-            _advance(bar, task, runner, rows)
-            if state["announced"] or runner.progress.judged_rows == 0 or rows < runner.progress.rows:
-                return False
-            state["announced"] = True
-            _announce(runner, rows, total)
-            return True
-
-        yield show
-
-
-def _advance(bar: Progress, task: TaskID, runner: Runner, rows: int) -> None:
-    seconds = runner.progress.seconds
-    rate = f"{runner.progress.judged / seconds:,.1f} judged/s" if seconds > 0 else "from store"
-    bar.update(task, completed=rows, rate=rate)
-
-
-def _announce(runner: Runner, rows: int, total: int) -> None:
-    """Say how long (and how dear) the rest will be, if it will be long or costs money."""
-    progress, budget = runner.progress, runner.context.budget.spent
-    if total <= rows:
-        return
-    share = (total - rows) / progress.judged_rows
-    left, cost = progress.seconds * share, budget["cost"] * share
-    if left >= LONG_RUN or cost > 0:
-        price = f", cost about {budget['cost'] + cost:.4g} in all" if cost > 0 else ""
-        notice(f"about {_duration(left)} for the other {total - rows:,} rows{price} (fewer where the store has them)")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

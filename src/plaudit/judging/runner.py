@@ -6,7 +6,6 @@ verdicts are committed to the store before its results are handed out: what was 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,12 +21,11 @@ from plaudit.types import BudgetExceeded, Context, EngineError, Status, UserErro
 
 @dataclass
 class Progress:
-    """What a run has done so far. judged, reused: units. seconds: spent inside the reward only."""
+    """What a run has done so far. judged, reused: units."""
 
     rows: int = 0
     judged: int = 0
     reused: int = 0
-    seconds: float = 0.0
     judged_rows: int = 0
     """Rows with at least one unit that was judged now."""
     stopped: str | None = None
@@ -79,9 +77,7 @@ class Runner:
         if not self._checked:
             self.reward.check()
             self._checked = True
-        started = time.perf_counter()
         fresh = self._judge(rows, missing)
-        self.progress.seconds += time.perf_counter() - started
         self.progress.judged += len(fresh)
         self.progress.judged_rows += len({unit.row for unit in missing})
         kept = [
