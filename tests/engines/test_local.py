@@ -289,16 +289,31 @@ def test_nothing_in_nothing_out(llama: LocalEngine) -> None:
         llama.log_probs([chat("x")], ["a", "b"])
 
 
-def test_a_row_that_the_model_fails_on_leaves_the_others_alone(llama: LocalEngine) -> None:
-    """A token id beyond the embedding table makes the forward pass itself raise."""
+def test_a_token_beyond_the_vocabulary_fails_alone(llama: LocalEngine) -> None:
     broken = LocalEngine(llama.folder, device="cpu")
     broken.codec.tokenizer.add_tokens(["<|beyond|>"])
     rows = [chat("one"), chat("two <|beyond|>"), chat("three")]
     found = broken.next_token(rows, OPTIONS)
     assert found.status == [Status.OK, Status.FAILED, Status.OK]
-    assert "the model failed on this row" in found.detail[1]
+    assert "not in the model's vocabulary" in found.detail[1]
     assert torch.allclose(found.log_probs[[0, 2]], llama.next_token([rows[0], rows[2]], OPTIONS).log_probs, atol=1e-5)
-    assert [one.status for one in broken.generate(rows, Sampling(max_tokens=2))] == found.status
+
+
+def test_rows_of_a_failing_batch_are_tried_one_by_one(llama: LocalEngine) -> None:
+    """A device with memory for one row of fewer than 40 tokens."""
+    small = LocalEngine(llama.folder, device="cpu")
+
+    def out_of_memory(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        if kwargs["input_ids"].shape[0] > 1 or kwargs["input_ids"].shape[1] > 40:
+            raise torch.OutOfMemoryError("out of memory: tried to allocate 2 GiB")
+
+    small.causal_model.trunk.register_forward_pre_hook(out_of_memory, with_kwargs=True)
+    rows = [chat("one"), chat("two " * 40), chat("three")]
+    found = small.next_token(rows, OPTIONS)
+    assert found.status == [Status.OK, Status.FAILED, Status.OK]
+    assert found.detail[1] == "the model failed on this row: out of memory: tried to allocate 2 GiB"
+    assert torch.allclose(found.log_probs[[0, 2]], llama.next_token([rows[0], rows[2]], OPTIONS).log_probs, atol=1e-5)
+    assert [one.status for one in small.generate(rows, Sampling(max_tokens=2))] == found.status
 
 
 def test_text_that_is_not_unicode_fails_alone(llama: LocalEngine) -> None:

@@ -55,6 +55,8 @@ class Watch:
     def row_done(self) -> None:
         """Count one row."""
         self.rows += 1
+        if self.rows < self.runner.progress.rows and self.rows % 64:
+            return  # a bar that moves at every row would cost more than a fast rule
         judged = self.runner.progress.judged
         rate = f"{judged / self.seconds:,.1f} judged/s" if judged else "from the store"
         self._bar.update(self._task, completed=self.rows, rate=rate)

@@ -71,7 +71,7 @@ class CausalModel:
 
         if self.head is None or self.trunk is self.model:
             return False
-        ids = torch.arange(5, device=self.device).remainder(self.model.config.get_text_config().vocab_size)[None]
+        ids = torch.arange(5, device=self.device).remainder(self.vocabulary)[None]
         try:
             with torch.no_grad():
                 ours = self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)
@@ -81,8 +81,8 @@ class CausalModel:
 
     @property
     def vocabulary(self) -> int:
-        """The number of token ids that have a logit."""
-        return int(self.model.config.get_text_config().vocab_size)
+        """The number of token ids that the model can read."""
+        return int(self.model.get_input_embeddings().num_embeddings)
 
     def gradient(self, wanted: bool) -> AbstractContextManager[Any]:
         """Context in which forward passes run."""

@@ -153,6 +153,10 @@ class LocalEngine(Engine):
             except ValueError as error:
                 row.fail(Status.FAILED, str(error))
                 continue
+            if max(row.ids, default=0) >= self.causal_model.vocabulary:
+                # on CUDA such an id would not fail this row but end the process's use of the device
+                row.fail(Status.FAILED, f"token {max(row.ids)} is not in the model's vocabulary")
+                continue
             length = len(row.ids) + spare
             if length > self.max_length:
                 what = "prompt and continuation" if continuations is not None else "prompt"

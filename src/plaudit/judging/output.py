@@ -15,12 +15,13 @@ from plaudit.judging.results import RowResult
 from plaudit.types import UserError
 
 Write = Callable[[RowResult], None]
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 COLUMNS = ("id", "response", "value", "status", "gold", "detail")
 
 
 def dump(record: Mapping[str, Any]) -> str:
     """One line of JSON. NaN is refused: a missing number is null."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(record)
 
 
 @contextmanager

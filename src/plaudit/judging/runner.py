@@ -132,11 +132,12 @@ class Runner:
 
     def _assemble(self, rows: Sequence[Row], units: Sequence[Unit], records: dict[str, dict[str, Any]]) -> list[RowResult]:
         """Results of the rows whose units all have a record: all of them, unless the run stops here."""
+        native = self.reward.native
         of_row: list[list[Unit]] = [[] for _ in rows]
         for unit in units:
             of_row[unit.row].append(unit)
         return [
-            assemble(row, self.reward.native, [(unit, records[unit.key]) for unit in mine])
+            assemble(row, native, [(unit, records[unit.key]) for unit in mine])
             for row, mine in zip(rows, of_row, strict=True)
             if all(unit.key in records for unit in mine)
         ]

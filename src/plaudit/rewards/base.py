@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.types import Batch, Context, Preferences, Reward, Scores
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 Native = Literal["score", "compare", "score_group"]
 Shaper = Callable[[Scores, Batch], Scores]
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 def content_key(*parts: Any) -> str:
     """32 hex digits over JSON-able parts; dictionaries count by content, not by order."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(_ENCODER.encode(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class BaseReward(Reward):
@@ -46,6 +47,7 @@ class BaseReward(Reward):
             raise TypeError(f"{cls.__name__} must implement one of score, compare, score_group")
 
     @classmethod
+    @cache
     def natives(cls) -> tuple[Native, ...]:
         """The methods that the class implements itself."""
         names: tuple[Native, ...] = ("score", "compare", "score_group")

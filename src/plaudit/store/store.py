@@ -20,6 +20,7 @@ from plaudit.types.paths import cache_dir
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 LOOKUP = 500
 """Keys per query: below SQLite's default limit on variables."""
 
@@ -124,7 +125,7 @@ class Store:
                 "kind": record.kind,
                 "subject": record.subject,
                 "written": now,
-                "body": json.dumps(record.body, ensure_ascii=False, separators=(",", ":")),
+                "body": _ENCODER.encode(record.body),
             }
             for record in records
         ]
