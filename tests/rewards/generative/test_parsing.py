@@ -16,7 +16,9 @@ YES_NO = TextReadout(labels=(Label("yes", 1.0), Label("no", 0.0)))
 assert isinstance(CORRECT, TextReadout)
 assert isinstance(COMPARE, TextReadout)
 assert isinstance(SCORE, TextReadout)
-READOUTS = {"correct": CORRECT, "compare": COMPARE, "score": SCORE, "yes_no": YES_NO}
+BARE = load_contract("verdict-text").readout
+assert isinstance(BARE, TextReadout)
+READOUTS = {"correct": CORRECT, "compare": COMPARE, "score": SCORE, "yes_no": YES_NO, "bare": BARE}
 
 
 def as_mode(readout: TextReadout, mode: str) -> TextReadout:
@@ -128,6 +130,17 @@ def test_near_misses_are_not_read(readout: TextReadout, text: str) -> None:
         assert parsed.detail
 
 
+def test_a_bare_label_is_read_only_where_the_contract_says_so_and_nothing_else_is_written() -> None:
+    bare = load_contract("verdict-text").readout
+    assert isinstance(bare, TextReadout)
+    assert parse("A", COMPARE).status is Status.UNPARSABLE
+    assert parse("A", as_mode(bare, "strict")).status is Status.UNPARSABLE
+    assert [parse(text, bare).label for text in ("A", " **B**.\n", "tie")] == ["A", "B", "tie"]
+    for near_miss in ("A or B", "AB", "A\nB", "A is better", "A>B", "neither", "the answer is A"):
+        assert parse(near_miss, bare).status is Status.UNPARSABLE
+    assert parse("A", bare, finish="truncated").status is Status.UNPARSABLE
+
+
 def test_declining_is_an_outcome_of_its_own() -> None:
     assert parse("I cannot tell.\nVerdict: undecided", COMPARE) == Parsed(Status.ABSTAINED, detail="the judge declined to decide")
     assert parse("Score: undecided", SCORE).status is Status.ABSTAINED
@@ -197,7 +210,9 @@ def test_any_text_has_an_outcome_and_strict_is_contained_in_lenient(text: str, n
 def test_a_verdict_that_is_read_stands_in_the_text_after_its_marker(text: str, name: str) -> None:
     parsed, readout = parse(text, READOUTS[name]), READOUTS[name]
     if parsed.status is Status.OK and parsed.label is not None:
-        after = text[text.lower().rindex(readout.marker.lower()) + len(readout.marker) :].lower()
+        at = text.lower().rfind(readout.marker.lower())
+        assert at >= 0 or readout.bare
+        after = text[at + len(readout.marker) if at >= 0 else 0 :].lower()
         spelled = [word for label in readout.labels if label.name == parsed.label for word in (label.name, *label.spellings)]
         found = [word.lower() for word in spelled or [parsed.label]]
         assert any(word in after for word in found)

@@ -100,6 +100,7 @@ class TextReadout:
 
     labels: what the verdict may be. numbers: (low, high), instead of labels: a number in this range is its own value.
     undecided: what a judge writes to decline; the row then abstains. mode: how much decoration is read.
+    bare: lenient also reads an answer that is nothing but a label, for contracts that ask for no reasoning.
     strict, lenient: line patterns with a group `verdict`, in place of those made from the marker.
     function: "module:name" of a function (text) -> Parsed, in place of all of the above.
     max_tokens, temperature, stop: sampling where the judge is given none.
@@ -110,6 +111,7 @@ class TextReadout:
     marker: str = "Verdict"
     undecided: tuple[str, ...] = ("undecided",)
     mode: ParseMode = "lenient"
+    bare: bool = False
     strict: str | None = None
     lenient: str | None = None
     function: str | None = None

@@ -191,6 +191,8 @@ def _text_readout(value: Any) -> TextReadout:
     for name in ("undecided", "stop"):
         if name in section:
             section[name] = _strings(f"readout.text.{name}", section[name])
+    if not isinstance(section.get("bare", False), bool):
+        raise SpecError(f"readout.text.bare is {section['bare']!r}, expected true or false")
     for name in section.keys() & {"marker", "mode", "strict", "lenient", "function"}:
         if not isinstance(section[name], str):
             raise SpecError(f"readout.text.{name}: expected text")

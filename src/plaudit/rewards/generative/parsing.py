@@ -7,6 +7,7 @@ The rules, in the order in which they are applied:
 3. *lenient*: whatever strict reads; else the last marker line, which may carry Markdown decoration, brackets, a full stop,
    "final" before the marker, any case, or its label on the next line. The last marker decides: if its label is not one of
    the contract's, there is no verdict, and an earlier line is not a substitute.
+   Where the contract says `bare`, an answer that is nothing but a label is read, too.
 4. Lenient reads no quotations: where the last marker line is in a code fence, or stands in the judged text word for word
    and is not the answer's last line, there is no verdict. Nor is there one where a marker comes again in the middle of a
    later line ("... so my verdict: B", "> Verdict: B").
@@ -97,6 +98,9 @@ def _lenient(lines: Sequence[str], readout: TextReadout, judged: Sequence[str]) 
     pattern, anywhere = _lenient_pattern(readout), _anywhere_pattern(readout)
     at, match = next(((index, found) for index, line in _backwards(lines) if (found := pattern.fullmatch(line))), (-1, None))
     if match is None:
+        written = [line for line in lines if line]
+        if readout.bare and len(written) == 1:
+            return read_answer(_undecorated(written[0]), readout, exact=False)
         return Parsed(Status.UNPARSABLE, detail="no verdict line")
     last, fenced = next(_backwards(lines))[0], _fenced(lines)
     if at in fenced or (at != last and any(lines[at] == line.strip() for text in judged for line in text.split("\n"))):
