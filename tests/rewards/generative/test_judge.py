@@ -278,3 +278,15 @@ def test_chat_and_mapping_prompts_become_text() -> None:
     texts = [Judge(ScriptedEngine(), "yes-token").render(Batch([prompt], ["x"]))[0] for prompt in (chat, {"goal": "win"})]
     assert "user: Hi\n\nassistant: Hello" in texts[0]
     assert "goal: win" in texts[1]
+
+
+def test_the_contexts_seed_reaches_sampled_judges_only():
+    seen = []
+    engine = ScriptedEngine(lambda request: "Verdict: correct")
+    engine.generate = lambda requests, how, budget=None: seen.append(how.seed) or ScriptedEngine.generate(engine, requests, how)
+    drawn = Judge(engine, "reason-then-verdict", sampling=Sampling(max_tokens=8, temperature=0.7, seed=100))
+    greedy = Judge(engine, "reason-then-verdict")
+    for judge in (drawn, greedy):
+        judge.score(Batch(["p"], ["r"]), Context(seed=7))
+    assert seen == [107, 0]
+    assert (drawn.uses_seed, greedy.uses_seed, Judge(engine, "yes-token").uses_seed) == (True, False, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from plaudit.rewards.base import BaseReward, Native, content_key
@@ -27,7 +28,8 @@ class Judge(BaseReward):
     """A language model as judge.
 
     contract: a Contract, or what `load_contract` takes: a built-in name or a YAML file. sampling: how text contracts
-    generate, by default as the contract says; its seed is the only randomness. Probability contracts draw nothing.
+    generate, by default as the contract says; at a temperature above 0 its seed plus `ctx.seed` is the only randomness.
+    Probability contracts draw nothing. batch_size: rows given to the engine at once, None for what the engine wants.
     Pointwise contracts score, pairwise ones compare; the other way follows from `BaseReward`.
 
     Raises SpecError if the contract cannot be used, or if sampling is given to a contract that generates nothing.
@@ -40,7 +42,7 @@ class Judge(BaseReward):
         *,
         name: str | None = None,
         sampling: Sampling | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         self.engine = engine
         self.contract = contract if isinstance(contract, Contract) else load_contract(contract)
@@ -48,7 +50,8 @@ class Judge(BaseReward):
             raise SpecError(f"contract '{self.contract.name}' reads probabilities and generates nothing: it takes no sampling")
         self.name = name or self.contract.name
         self.sampling = sampling or (self.contract.readout.sampling if isinstance(self.contract.readout, TextReadout) else None)
-        self.batch_size = batch_size
+        self.uses_seed = self.sampling is not None and self.sampling.temperature > 0
+        self.batch_size = engine.rows_at_once if batch_size is None else batch_size
 
     @property
     def native(self) -> Native:
@@ -157,7 +160,10 @@ class Judge(BaseReward):
         return texts
 
     def _ask(self, questions: Sequence[Question], ctx: Context) -> list[Reading]:
-        return ask(self.engine, self.contract, self.sampling, questions, ctx.budget)
+        sampling = self.sampling
+        if sampling is not None and self.uses_seed:
+            sampling = replace(sampling, seed=sampling.seed + ctx.seed)
+        return ask(self.engine, self.contract, sampling, questions, ctx.budget)
 
     def _questions(self, batch: Batch, wanted: Sequence[Asked]) -> list[Question]:
         control = self.engine.control_strings
