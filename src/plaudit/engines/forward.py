@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plaudit.engines.batches import pad_right
+from plaudit.engines.batches import pad_right, plan_batches
+from plaudit.engines.prefix_tree.cost import Shape, padded_estimate, tree_estimate
+from plaudit.engines.prefix_tree.trie import build_tree, pack
 from plaudit.engines.quiet import without_progress_bars
 from plaudit.engines.weights import weight_files
 from plaudit.types import EngineError
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 LOGIT_ROWS = 256
 """How many positions get logits at once: bounds memory by 256 times the vocabulary."""
+KEPT_BYTES = 2**29
+"""Memory for the keys and values of one prefix tree."""
 
 
 def load_model(folder: Path, dtype: str, device: str | None) -> Any:
@@ -64,6 +70,22 @@ class CausalModel:
         self.head = self.model.get_output_embeddings()
         self.keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.plain_head = self._head_is_plain()
+        self.tree_refused = self._why_no_tree()
+        if self.tree_refused is not None:
+            logging.getLogger(__name__).info("shared prefixes are computed again for every row: %s", self.tree_refused)
+
+    def _why_no_tree(self) -> str | None:
+        """Why shared prefixes cannot be computed once for this model; None if they can."""
+        from plaudit.engines.prefix_tree.run import why_not_served
+
+        if not self.plain_head:
+            return "its head does more than a matrix product"
+        return why_not_served(self.model, self.trunk)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What a token costs."""
+        return Shape.of(self.model, self.trunk)
 
     def _head_is_plain(self) -> bool:
         """Whether head(trunk(x)) gives the model's own logits."""
@@ -104,16 +126,43 @@ class CausalModel:
         rows: B lists of token ids. places, wanted: N each. Returns N tensors on the CPU, one value per wanted id. Never
         holds more than LOGIT_ROWS rows of logits at once where the head is plain; keeps the graph.
         """
-        import torch
 
-        row_of = torch.tensor([row for row, _ in places], device=self.device)
-        position = torch.tensor([place for _, place in places], device=self.device)
-        source = self.states(rows, pad)[row_of, position] if self.plain_head else self._own_logits(rows, row_of, position, pad)
+        source = self.states_at(rows, places, pad) if self.plain_head else self._own_logits(rows, places, pad)
         results: list[Tensor] = []
         for start in range(0, len(places), LOGIT_ROWS):
             chunk, ids = source[start : start + LOGIT_ROWS], wanted[start : start + LOGIT_ROWS]
             results += self._picked(chunk, ids)
         return results
+
+    def prefers_tree(self, rows: Sequence[Sequence[int]]) -> bool:
+        """Whether the rows cost less as a prefix tree than as one padded batch."""
+        if self.tree_refused is not None:
+            return False
+        return tree_estimate(rows, self.shape).cost < padded_estimate([len(row) for row in rows], self.shape).cost
+
+    def states_at(self, rows: Sequence[Sequence[int]], places: Sequence[tuple[int, int]], pad: int) -> Tensor:
+        """[N, d] the trunk's last states at each (row, position); shared prefixes are computed once where that pays."""
+        if self.prefers_tree(rows):
+            from plaudit.engines.prefix_tree.run import sequence_nodes, tree_states
+
+            tree = build_tree(rows)
+            return tree_states(self.model, self.trunk, tree)[sequence_nodes(tree, places)]
+        states = self.states(rows, pad)
+        return states[[row for row, _ in places], [place for _, place in places]]
+
+    def plan(self, rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+        """Row numbers in batches: as forests that keep what is shared together where that costs less, else padded rows.
+
+        max_tokens: padded tokens of a batch. Forests are bounded by the memory of their keys and values instead.
+        """
+        padded = plan_batches([len(row) for row in rows], max_tokens)
+        if self.tree_refused is not None or not rows:
+            return padded
+        budget = max(int(KEPT_BYTES / self.shape.kept_bytes), max(len(row) for row in rows))
+        forests = pack(rows, budget)
+        as_trees = sum(tree_estimate([rows[row] for row in forest], self.shape).cost for forest in forests)
+        as_rows = sum(padded_estimate([len(rows[row]) for row in batch], self.shape).cost for batch in padded)
+        return forests if as_trees < as_rows else padded
 
     def continuation_log_probs(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad: int
@@ -147,10 +196,12 @@ class CausalModel:
         values = values.cpu()
         return [values[place, : len(wanted)] for place, wanted in enumerate(ids)]
 
-    def _own_logits(self, rows: Sequence[Sequence[int]], row_of: Tensor, position: Tensor, pad: int) -> Tensor:
+    def _own_logits(self, rows: Sequence[Sequence[int]], places: Sequence[tuple[int, int]], pad: int) -> Tensor:
         """[N, V] logits at (row, position) through the model's own forward pass."""
         import torch
 
+        row_of = torch.tensor([row for row, _ in places], device=self.device)
+        position = torch.tensor([place for _, place in places], device=self.device)
         ids = pad_right(rows, pad).to(self.device)
         if not self.keeps_logits:
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits

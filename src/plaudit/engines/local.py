@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from plaudit.engines.forward import CausalModel
 
-NUMERICS = "local-1"
+NUMERICS = "local-2"
 """Raised when a change of this engine changes numbers, so that stored verdicts are not mixed with new ones."""
 CPU_BATCH_TOKENS, BATCH_TOKENS, GENERATION_BATCHES = 1024, 16_384, 4
 
@@ -180,12 +180,16 @@ class LocalEngine(Engine):
         budget: Budget | None,
         *,
         passes: int = 1,
-        larger: int = 1,
+        generating: bool = False,
     ) -> None:
         """Call `forward` with batches of the numbers of usable rows; rows of a failing batch are tried one by one."""
         usable = [number for number, row in enumerate(rows) if row.status is Status.OK]
-        lengths = [len(rows[number].ids) for number in usable]
-        pending = [[usable[place] for place in batch] for batch in plan_batches(lengths, larger * self._batch_tokens())]
+        ids = [rows[number].ids for number in usable]
+        if generating:
+            batches = plan_batches([len(row) for row in ids], GENERATION_BATCHES * self._batch_tokens())
+        else:
+            batches = self.causal_model.plan(ids, self._batch_tokens()) if ids else []
+        pending = [[usable[place] for place in batch] for batch in batches]
         while pending:
             batch = pending.pop(0)
             if budget is not None:
@@ -298,8 +302,8 @@ class LocalEngine(Engine):
         def forward(batch: list[int]) -> None:
             with model.gradient(False):
                 prompts = [rows[number].prompt for number in batch]
-                last = torch.tensor([len(prompt) - 1 for prompt in prompts])
-                states[batch] = model.states(prompts, self.codec.pad)[torch.arange(len(batch)), last].float().cpu()
+                places = [(row, len(prompt) - 1) for row, prompt in enumerate(prompts)]
+                states[batch] = model.states_at(prompts, places, self.codec.pad).float().cpu()
 
         self._run(rows, forward, None)
         return states
@@ -330,7 +334,7 @@ class LocalEngine(Engine):
             if budget is not None:
                 budget.spend(completion_tokens=sum(len(one.tokens) for one in chosen))
 
-        self._run(rows, forward, budget, larger=GENERATION_BATCHES)
+        self._run(rows, forward, budget, generating=True)
         return [
             Generation(one.text, one.finish, row.status, row.detail, len(row.prompt), len(one.tokens))
             if row.status is Status.OK

@@ -38,16 +38,16 @@ class PrefixTree:
 
     tokens: [N] ids. positions: [N] depth of each node, its position in every sequence that runs through it.
     ends: [N] one past each node's last descendant. segments: in depth-first order, parents before children.
+    segment_at: [N] the segment of each node.
     leaves: [S] last node of each sequence, -1 for an empty one; equal sequences have equal leaves.
-    segment_of: [S] the segment in which each sequence ends, -1 for an empty one.
     """
 
     tokens: list[int]
     positions: list[int]
     ends: list[int]
     segments: list[Segment]
+    segment_at: list[int]
     leaves: list[int]
-    segment_of: list[int]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -62,10 +62,10 @@ class PrefixTree:
 
     def nodes(self, sequence: int) -> list[int]:
         """The nodes of a sequence from its first token to its last: the exact inverse of building."""
-        if self.leaves[sequence] < 0:
-            return []
-        runs = self.path(self.segment_of[sequence])
         last = self.leaves[sequence]
+        if last < 0:
+            return []
+        runs = self.path(self.segment_at[last])
         return [node for start, stop in runs for node in range(start, min(stop, last + 1))]
 
     def sequence(self, number: int) -> list[int]:
@@ -106,8 +106,7 @@ def build_tree(sequences: Sequence[Tokens]) -> PrefixTree:
         before = sequence
     ends = _subtree_ends(positions)
     segments, segment_at = _segments(positions, branches)
-    segment_of = [segment_at[leaf] if leaf >= 0 else -1 for leaf in leaves]
-    return PrefixTree(tokens, positions, ends, segments, leaves, segment_of)
+    return PrefixTree(tokens, positions, ends, segments, segment_at, leaves)
 
 
 def _subtree_ends(positions: Sequence[int]) -> list[int]:

@@ -1,0 +1,143 @@
+"""Attention over a prefix tree inside an unmodified transformers model, through transformers' attention interface.
+
+The model runs over the nodes of a tree as if they were one row; `tree_attention` takes the place of its attention and lets
+each block of nodes attend to its own path (`plaudit.engines.prefix_tree.blocks`), with plain scaled dot product attention.
+
+Nodes may be run in several chunks, in order: keys and values of earlier chunks are kept, so that only a chunk's activations
+are in memory at once. On a CPU that is also faster, since small chunks stay in its caches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from plaudit.engines.prefix_tree.blocks import Block
+from plaudit.engines.prefix_tree.trie import PrefixTree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "plaudit_tree"
+_active = threading.local()
+
+
+@dataclass
+class Pass:
+    """One run of a model over a tree: which nodes are in hand, and the keys and values of those before.
+
+    chunk: (start, stop) of the nodes in hand. blocks: they, cut. masks: [L, K] additive, one a block. kept: per layer, keys
+    and values [N, heads * width] of all nodes so far; None where the tree is run in one chunk.
+    """
+
+    tree: PrefixTree
+    chunk: tuple[int, int] = (0, 0)
+    blocks: Sequence[Block] = ()
+    masks: Sequence[Tensor] = ()
+    keep: bool = False
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def block_mask(tree: PrefixTree, block: Block, dtype: Any, device: Any) -> Tensor:
+    """[L, K] additive mask: 0 where key j is query i or above it (j <= i < end[j]), else minus infinity."""
+    import torch
+
+    nodes = list(block.keys())
+    keys = torch.tensor(nodes, device=device)
+    ends = torch.tensor([tree.ends[node] for node in nodes], device=device)
+    queries = torch.arange(block.start, block.stop, device=device)[:, None]
+    allowed = (keys <= queries) & (queries < ends)
+    return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, float("-inf"))
+
+
+def tree_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form. query: [1, H, L, d] of the chunk's nodes; key, value: [1, G, L, d] with H a multiple of G.
+
+    Returns ([1, L, H, d], None). Raises NotImplementedError for what plain attention cannot express.
+    """
+    import torch
+
+    if extra.get("softcap") is not None or attention_mask is not None or extra.get("s_aux") is not None:
+        raise NotImplementedError("attention with caps, sinks or masks of its own is not served by the tree")
+    if dropout:
+        raise NotImplementedError("the tree shares positions between sequences, which dropout would tie together")
+    now: Pass = _active.now
+    groups, width = key.shape[1], key.shape[3]
+    keys, values = (part.transpose(1, 2).reshape(part.shape[2], -1) for part in (key, value))
+    base = now.chunk[0]
+    if now.keep:
+        keys, values = _kept(now, module.layer_idx, keys, values)
+        base = 0
+    queries = query[0].reshape(groups, -1, query.shape[2], width)  # [G, H / G, L, d]: the heads that share keys together
+    outputs = []
+    for block, mask in zip(now.blocks, now.masks, strict=True):
+        mine = queries[:, :, block.start - now.chunk[0] : block.stop - now.chunk[0]]
+        outputs.append(_attend(mine, _rows(keys, block, base), _rows(values, block, base), mask, scaling))
+    return torch.cat(outputs, dim=2).flatten(0, 1).transpose(0, 1)[None].contiguous(), None
+
+
+def _kept(now: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of all nodes so far, this chunk's included."""
+    import torch
+
+    if layer not in now.kept:
+        size = len(now.tree)
+        now.kept[layer] = (keys.new_empty(size, keys.shape[1]), values.new_empty(size, values.shape[1]))
+    for store, fresh in zip(now.kept[layer], (keys, values), strict=True):
+        if torch.is_grad_enabled() and fresh.requires_grad:
+            raise RuntimeError("a tree with gradients is run in one chunk")
+        store[now.chunk[0] : now.chunk[1]] = fresh
+    return now.kept[layer]
+
+
+def _rows(source: Tensor, block: Block, base: int) -> Tensor:
+    """[K, heads * width] the rows of a block's keys."""
+    import torch
+
+    runs = [*block.above]
+    if runs and runs[-1][1] == block.start:
+        runs[-1] = (runs[-1][0], block.stop)
+    else:
+        runs.append((block.start, block.stop))
+    parts = [source[start - base : stop - base] for start, stop in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
+    """[G, H / G, L, d] attention of a block; the query heads that share keys are stacked as further queries."""
+    import torch.nn.functional as functional
+
+    groups, shared, length, width = queries.shape
+    key, value = (rows.view(len(rows), groups, -1).transpose(0, 1)[None] for rows in (keys, values))
+    stacked = queries.reshape(1, groups, shared * length, width)
+    repeated = mask if shared == 1 else mask.repeat(shared, 1)
+    out = functional.scaled_dot_product_attention(stacked, key, value, attn_mask=repeated[None, None], scale=scaling)
+    return out[0].reshape(groups, shared, length, -1)
+
+
+@contextmanager
+def tree_mode(model: Any, now: Pass) -> Iterator[None]:
+    """Within, the model's attention is `tree_attention` over `now`. Not for two threads with one model at once."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, tree_attention)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    _active.now = now
+    try:
+        yield
+    finally:
+        _active.now = None
+        model.set_attn_implementation(before)

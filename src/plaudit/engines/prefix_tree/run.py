@@ -1,0 +1,101 @@
+"""Running a causal language model over a prefix tree: every distinct token goes through it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from plaudit.engines.prefix_tree.attention import Pass, block_mask, tree_mode
+from plaudit.engines.prefix_tree.blocks import BLOCK, cut_blocks
+from plaudit.engines.prefix_tree.trie import PrefixTree, build_tree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPU_CHUNK = 1024
+"""Nodes that go through the model at once on a CPU: larger chunks leave its caches."""
+TRIAL = ([1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8], [1, 2, 9], [10, 11, 1])
+"""A small forest on which a model must give the same states with and without the tree before it is served."""
+
+
+def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None = None, block: int = BLOCK) -> Tensor:
+    """[N, d] the trunk's last states at each node.
+
+    model: a transformers causal language model; trunk: the part of it that gives states. chunk: nodes at once, None for one
+    chunk on an accelerator or with gradients, CPU_CHUNK otherwise. Keeps the graph where gradients are enabled, then in
+    one chunk. Raises ValueError if a token id is outside of the vocabulary.
+    """
+    import torch
+
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    outside = max(tree.tokens, default=0)
+    if outside >= vocabulary:
+        raise ValueError(f"token id {outside} is outside of the vocabulary of {vocabulary}")
+    device, dtype = model.device, model.dtype
+    if not len(tree):
+        return torch.empty(0, int(model.config.get_text_config().hidden_size), device=device, dtype=dtype)
+    if chunk is None:
+        chunk = len(tree) if torch.is_grad_enabled() or device.type != "cpu" else CPU_CHUNK
+    tokens = torch.tensor(tree.tokens, device=device)[None]
+    positions = torch.tensor(tree.positions, device=device)[None]
+    now = Pass(tree, keep=chunk < len(tree))
+    states = []
+    with tree_mode(model, now):
+        for start in range(0, len(tree), chunk):
+            stop = min(start + chunk, len(tree))
+            now.chunk, now.blocks = (start, stop), cut_blocks(tree, start, stop, block)
+            now.masks = [block_mask(tree, one, dtype, device) for one in now.blocks]
+            out = trunk(input_ids=tokens[:, start:stop], position_ids=positions[:, start:stop], use_cache=False)
+            states.append(out.last_hidden_state[0])
+    return states[0] if len(states) == 1 else torch.cat(states)
+
+
+def why_not_served(model: Any, trunk: Any) -> str | None:
+    """The reason why a model cannot be run over a tree; None if it can.
+
+    Windows and other layers that do not attend to their whole past are told from the configuration; everything else is
+    told by a trial: the states of a small forest must agree with those of plain forward passes.
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    kinds = {kind for kind in (getattr(config, "layer_types", None) or ()) if kind != "full_attention"}
+    if kinds:
+        return f"layers of the kind {', '.join(sorted(kinds))} do not attend to their whole past"
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return f"attention slides over a window of {config.sliding_window} tokens"
+    try:
+        with torch.no_grad():
+            return _trial(model, trunk)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        return f"its attention cannot be replaced: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+def _trial(model: Any, trunk: Any) -> str | None:
+    """Whether the trial forest gives the states of plain forward passes, in one chunk and in several."""
+    import torch
+
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    rows = [[token % vocabulary for token in row] for row in TRIAL]
+    tree = build_tree(rows)
+    tolerance = 1e-3 if model.dtype == torch.float32 else 1e-6 if model.dtype == torch.float64 else 0.1
+    plain = [trunk(input_ids=torch.tensor([row], device=model.device), use_cache=False).last_hidden_state[0] for row in rows]
+    for chunk in (len(tree), 5):
+        states = tree_states(model, trunk, tree, chunk=chunk, block=4)
+        for number, wanted in enumerate(plain):
+            scale = float(wanted.abs().max()) + 1e-6
+            worst = float((states[tree.nodes(number)] - wanted).abs().max()) / scale
+            if not worst <= tolerance:
+                return f"its states over a tree differ from plain ones by {worst:.1e} of their size"
+    return None
+
+
+def sequence_nodes(tree: PrefixTree, places: Sequence[tuple[int, int]]) -> list[int]:
+    """The node of each (sequence, position)."""
+    cache: dict[int, list[int]] = {}
+    nodes = []
+    for number, position in places:
+        if number not in cache:
+            cache[number] = tree.nodes(number)
+        nodes.append(cache[number][position])
+    return nodes
