@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from plaudit.rewards.algebra import Otherwise, Product, Shaped, WeightedSum
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
+from plaudit.types.keys import content_key
 from tests.rewards.small import Biased, Listwise, Value, batch_of
 
 

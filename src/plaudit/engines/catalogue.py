@@ -14,16 +14,24 @@ DEFAULT = "smollm2"
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Settings that engines share. price_in, price_out: money per million tokens, for paid engines."""
+    """Settings that engines share; each reads those that concern it."""
 
     device: str | None = None
+    """cpu, cuda, cuda:1 ...; by default a GPU where there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of a local model."""
     threads: int | None = None
+    """CPU threads of a local model."""
     concurrency: int = 16
+    """Requests in flight at once, for engines over HTTP."""
     timeout: float = 60.0
+    """Seconds per request, for engines over HTTP."""
     retries: int = 5
+    """How often a failed request is tried again, for engines over HTTP."""
     price_in: float = 0.0
+    """Price per million prompt tokens, to estimate and count cost."""
     price_out: float = 0.0
+    """Price per million generated tokens."""
 
 
 def open_engine(

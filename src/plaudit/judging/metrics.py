@@ -16,8 +16,8 @@ from typing import Any
 from plaudit.data.row import Row
 from plaudit.judging.intervals import ClusteredMean, Interval
 from plaudit.judging.results import PairResult, ResponseResult, RowResult
-from plaudit.rewards.base import content_key
 from plaudit.types import Status
+from plaudit.types.keys import content_key
 
 TIE_MARGIN = 1e-6
 

@@ -14,9 +14,10 @@ from typing import Any
 from plaudit.data.row import Row, rows_to_batch
 from plaudit.judging.results import RowResult
 from plaudit.judging.units import Pairs, Unit, assemble, failed_record, preference_records, score_records, units_of
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
 from plaudit.store import Record, Store
 from plaudit.types import BudgetExceeded, Context, EngineError, Status, UserError
+from plaudit.types.keys import content_key
 
 
 @dataclass

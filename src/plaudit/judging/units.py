@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from plaudit.data.row import Row
 from plaudit.judging.results import PairResult, ResponseResult, RowResult
-from plaudit.rewards.base import Native, content_key
+from plaudit.rewards.base import Native
 from plaudit.types import Preferences, Scores, Status, Verdict
+from plaudit.types.keys import content_key
 
 Pairs = Literal["labelled", "all", "extremes"]
 """Which pairs of a row a comparing reward is asked about: those that the labels speak about (rows without labels: all),

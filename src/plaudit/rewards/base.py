@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.types import Batch, Context, Preferences, Reward, Scores
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
 
 Native = Literal["score", "compare", "score_group"]
 Shaper = Callable[[Scores, Batch], Scores]
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
-
-
-def content_key(*parts: Any) -> str:
-    """32 hex digits over JSON-able parts; dictionaries count by content, not by order."""
-    return hashlib.sha256(_ENCODER.encode(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class BaseReward(Reward):

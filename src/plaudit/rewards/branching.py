@@ -6,10 +6,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plaudit.rewards.base import BaseReward, Native, Shaper, content_key
+from plaudit.rewards.base import BaseReward, Native, Shaper
 from plaudit.rewards.composition_parts import Composition, judge, judge_rows, name_parts, name_verdicts, nothing, scatter
 from plaudit.rewards.normalise import Normalisation
 from plaudit.types import Batch, Context, Preferences, Reward, Scores, Status
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from plaudit.rewards import adapters
-from plaudit.rewards.base import BaseReward, Native, content_key
+from plaudit.rewards.base import BaseReward, Native
 from plaudit.types import Batch, Context, Preferences, Reward, Scores, SpecError, Status, Verdict
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,10 @@ from dataclasses import replace
 from itertools import islice, permutations
 from typing import TYPE_CHECKING, Literal
 
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
 from plaudit.rewards.tournament import group_seed
 from plaudit.types import Batch, Context, Preferences, Scores, Status, Verdict
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

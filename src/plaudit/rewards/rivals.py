@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
 from plaudit.types import Batch, Context, Preferences, Scores, Status, prompt_text
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plaudit.rewards.base import content_key
 from plaudit.types import Batch, Context, Preferences, Scores, Status, Verdict, prompt_text
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,8 +18,8 @@ from plaudit.data.row import Row
 from plaudit.judging.intervals import ClusteredMean, Interval
 from plaudit.judging.metrics import outcome, side
 from plaudit.judging.results import ResponseResult, RowResult
-from plaudit.rewards.base import content_key
 from plaudit.types import Status
+from plaudit.types.keys import content_key
 
 Case = tuple[float | None, str]
 """One case of a mean: its number, or None and the reason why there is none."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from plaudit.rewards.base import BaseReward, Native, content_key
+from plaudit.rewards.base import BaseReward, Native
 from plaudit.rewards.generative import templates
 from plaudit.rewards.generative.asking import Question, Reading, ask
 from plaudit.rewards.generative.contract import Contract, Criterion, TextReadout
 from plaudit.rewards.generative.criteria import combine_criteria
 from plaudit.rewards.generative.library import load_contract
 from plaudit.types import Batch, Context, Engine, Preferences, Request, Sampling, Scores, SpecError, Status
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

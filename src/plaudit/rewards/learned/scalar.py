@@ -14,8 +14,9 @@ from plaudit.engines.batches import pad_right, plan_batches
 from plaudit.engines.control import neutralise
 from plaudit.engines.encoding import Codec
 from plaudit.engines.weights import resolve_folder, weights_fingerprint
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
 from plaudit.types import Batch, Context, EngineError, Message, Prompt, Scores, SpecError, Status, Verdict, prompt_text
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

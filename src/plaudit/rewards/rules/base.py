@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from plaudit.rewards.base import BaseReward, content_key
+from plaudit.rewards.base import BaseReward
 from plaudit.rewards.rules.source import function_key, module_source
 from plaudit.types import Batch, Context, Prompt, Scores, SpecError, Status, Verdict, prompt_text
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from torch import Tensor

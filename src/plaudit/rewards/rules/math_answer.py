@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from plaudit.rewards.base import content_key
 from plaudit.rewards.rules.answers import Extraction, as_number, as_words, extract_answer, numbers_agree, right_side, same_text
 from plaudit.rewards.rules.base import Judged, RuleReward
 from plaudit.rewards.rules.math_worker import SELF_TEST
 from plaudit.rewards.rules.pool import Answer, ProcessPool
 from plaudit.rewards.rules.source import module_source
 from plaudit.types import Batch, SpecError, Status, UserError, Verdict
+from plaudit.types.keys import content_key
 
 _PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
 _MODULES = ("plaudit.rewards.rules.answers", "plaudit.rewards.rules.math_worker")

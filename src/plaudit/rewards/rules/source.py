@@ -12,8 +12,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from plaudit.rewards.base import content_key
 from plaudit.types import SpecError
+from plaudit.types.keys import content_key
 
 
 @lru_cache(maxsize=256)
