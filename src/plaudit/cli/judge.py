@@ -111,7 +111,8 @@ class Judge:
             costs = "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
             notice(f"{seconds:.1f} s: {done.judged:,} judged now, {done.reused:,} from the store{costs}")
         if runner.progress.stopped is not None:
-            err.print(f"Stopped after {summary.rows:,} rows: {runner.progress.stopped}. Run the same command again to go on.")
+            why = runner.progress.stopped
+            err.print(f"Stopped after {summary.rows:,} rows: {why}. Run the same command again to go on.", soft_wrap=True)
 
     def document(self, runner: Runner, rows: RowStream, summary: Summary) -> dict[str, Any]:
         """What `--json` prints. No times, paths or cache counts: equal runs give equal bytes."""

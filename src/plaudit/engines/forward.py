@@ -150,6 +150,12 @@ class CausalModel:
         states = self.states(rows, pad)
         return states[[row for row, _ in places], [place for _, place in places]]
 
+    def computed_tokens(self, rows: Sequence[Sequence[int]]) -> int:
+        """How many tokens go through the model for these rows: what is shared once, or all with their padding."""
+        if self.prefers_tree(rows):
+            return tree_estimate(rows, self.shape).tokens
+        return padded_estimate([len(row) for row in rows], self.shape).tokens
+
     def plan(self, rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
         """Row numbers in batches: as forests that keep what is shared together where that costs less, else padded rows.
 

@@ -193,7 +193,9 @@ class LocalEngine(Engine):
         while pending:
             batch = pending.pop(0)
             if budget is not None:
-                budget.spend(network_calls=passes, prompt_tokens=sum(len(rows[number].ids) for number in batch))
+                asked = [rows[number].ids for number in batch]
+                computed = self.causal_model.computed_tokens(asked)
+                budget.spend(network_calls=passes, prompt_tokens=sum(map(len, asked)), computed_tokens=computed)
             try:
                 with self.causal_model.lock:
                     forward(batch)

@@ -17,7 +17,8 @@ class BudgetExceeded(RuntimeError):
 
 @dataclass
 class Budget:
-    """Counts what is spent, from any thread: `reward_calls`, `network_calls`, `prompt_tokens`, `completion_tokens`, `cost`.
+    """Counts what is spent, from any thread: `reward_calls`, `network_calls`, `prompt_tokens`, `computed_tokens`
+    (those that really went through a local model: shared prefixes once, padding included), `completion_tokens`, `cost`.
 
     limits: the most of each that may be spent; `spend` raises BudgetExceeded, after counting, when one is passed.
     """
