@@ -15,6 +15,8 @@ from plaudit.engines.prefix_tree.trie import PrefixTree
 
 BLOCK = 256
 """Nodes of a block: wide enough for one attention call to pay, narrow enough that masked pairs cost under one percent."""
+WIDE_BLOCK = 1024
+"""The same on an accelerator, where calls are dear and masked pairs cheap."""
 MINIMUM = 32
 """A block is closed early, at a node that leaves most of the path, once it has so many nodes."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from plaudit.engines.prefix_tree.attention import Pass, block_mask, tree_mode
-from plaudit.engines.prefix_tree.blocks import BLOCK, cut_blocks
+from plaudit.engines.prefix_tree.blocks import BLOCK, WIDE_BLOCK, cut_blocks
 from plaudit.engines.prefix_tree.trie import PrefixTree, build_tree
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ TRIAL = ([1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8], [1, 2, 9], [10, 11, 1])
 """A small forest on which a model must give the same states with and without the tree before it is served."""
 
 
-def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None = None, block: int = BLOCK) -> Tensor:
+def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None = None, block: int | None = None) -> Tensor:
     """[N, d] the trunk's last states at each node.
 
     model: a transformers causal language model; trunk: the part of it that gives states. chunk: nodes at once, None for one
-    chunk on an accelerator or with gradients, CPU_CHUNK otherwise. Keeps the graph where gradients are enabled, then in
-    one chunk. Raises ValueError if a token id is outside of the vocabulary.
+    chunk on an accelerator or with gradients, CPU_CHUNK otherwise. block: nodes of one attention block, None for what suits
+    the device. Keeps the graph where gradients are enabled, then in one chunk.
+    Raises ValueError if a token id is outside of the vocabulary.
     """
     import torch
 
@@ -36,6 +37,8 @@ def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None =
         return torch.empty(0, int(model.config.get_text_config().hidden_size), device=device, dtype=dtype)
     if chunk is None:
         chunk = len(tree) if torch.is_grad_enabled() or device.type != "cpu" else CPU_CHUNK
+    if block is None:
+        block = BLOCK if device.type == "cpu" else WIDE_BLOCK
     tokens = torch.tensor(tree.tokens, device=device)[None]
     positions = torch.tensor(tree.positions, device=device)[None]
     now = Pass(tree, keep=chunk < len(tree))

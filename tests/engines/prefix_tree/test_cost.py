@@ -1,0 +1,46 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plaudit.engines.prefix_tree.cost import Shape, padded_estimate, tree_estimate
+from plaudit.engines.prefix_tree.trie import build_tree
+from tests.engines.prefix_tree.families import model
+
+SHAPE = Shape(token=200.0, pair=0.1, kept_bytes=64.0)
+
+
+def attended(sequences):
+    """Pairs of a token and one before it (or itself) on its path, each distinct pair once."""
+    tree = build_tree(sequences)
+    return sum(position + 1 for position in tree.positions)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=8), max_size=10))
+def test_tokens_are_the_distinct_ones_and_pairs_bound_what_is_attended(sequences):
+    estimate = tree_estimate(sequences, SHAPE)
+    assert estimate.tokens == len(build_tree(sequences))
+    assert estimate.pairs >= attended(sequences) - estimate.tokens
+
+
+def test_sharing_prefers_the_tree_and_equal_lengths_without_sharing_do_not():
+    prompt = list(range(100))
+    shared = [[*prompt, 200 + number] for number in range(8)]
+    apart = [[number * 200 + place for place in range(100)] for number in range(8)]
+    for rows, tree_wins in ((shared, True), (apart, False)):
+        tree, padded = tree_estimate(rows, SHAPE).cost, padded_estimate([len(row) for row in rows], SHAPE).cost
+        assert (tree < padded * 0.95) is tree_wins
+
+
+def test_a_device_where_trees_are_slow_needs_more_sharing():
+    pairs = [[*range(100), *range(1000 + 50 * number, 1050 + 50 * number)] for number in range(2)]
+    padded = padded_estimate([150, 150], SHAPE).cost
+    slow = Shape(SHAPE.token, SHAPE.pair, SHAPE.kept_bytes, slower=1.8)
+    assert tree_estimate(pairs, SHAPE).cost < padded < tree_estimate(pairs, slow).cost
+
+
+def test_the_shape_of_a_model_is_counted_from_its_weights():
+    lm = model("llama")
+    shape = Shape.of(lm, lm.base_model)
+    layer = 32 * 32 * 2 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32  # queries and output, keys and values, MLP, two norms
+    assert shape.token == 2 * (2 * layer + 32)
+    assert shape.pair == 4 * 4 * 8 * 2
+    assert shape.kept_bytes == 2 * 2 * 8 * 2 * 8
