@@ -196,7 +196,8 @@ class CausalModel:
 
         def pick(part: Tensor) -> Tensor:
             logits = self.head(part) if self.plain_head else part
-            return torch.log_softmax(logits.float(), dim=-1).gather(1, index)
+            precise = logits if logits.dtype == torch.float64 else logits.float()
+            return torch.log_softmax(precise, dim=-1).gather(1, index)
 
         values = checkpoint(pick, chunk, use_reentrant=False) if torch.is_grad_enabled() and chunk.requires_grad else pick(chunk)
         values = values.cpu()

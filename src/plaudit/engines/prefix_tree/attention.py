@@ -127,6 +127,11 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling
     return out[0].reshape(groups, shared, length, -1)
 
 
+def current_pass() -> Pass | None:
+    """The pass that this thread is in; None outside of `tree_mode`."""
+    return getattr(_active, "now", None)
+
+
 @contextmanager
 def tree_mode(model: Any, now: Pass) -> Iterator[None]:
     """Within, the model's attention is `tree_attention` over `now`. Not for two threads with one model at once."""
