@@ -29,7 +29,7 @@ types: setup
 
 check: lint types test
 
-PEERS := verdict py-openjudge prometheus-eval
+PEERS := verdict py-openjudge prometheus-eval trl lm-eval
 
 bench-peers: setup $(PEERS:%=.peers/%/.ready)
 	$(BIN)/python -m benchmarks.runner_overhead
