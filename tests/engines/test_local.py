@@ -170,6 +170,17 @@ def test_sampling_follows_the_seed_and_the_model(llama: LocalEngine) -> None:
         assert first.count(text) / len(first) == pytest.approx(expected, abs=5 * deviation)
 
 
+def test_equal_requests_get_samples_of_their_own_from_one_prefill(engine: LocalEngine) -> None:
+    how = Sampling(max_tokens=8, temperature=1.5, seed=4)
+    alone, budget = LocalEngine(engine.folder, device="cpu", max_tokens_per_batch=1), Budget()
+    rows = [chat("Judge"), chat("Is it?"), chat("Judge"), chat("Judge"), chat("Is it?")]
+    made = [one.text for one in engine.generate(rows, how, budget=budget)]
+    assert len(set(made)) > 2
+    assert [one.text for one in alone.generate(rows, how)] == made
+    if engine.causal_model.tree_refused is None:
+        assert budget.spent["computed_tokens"] < budget.spent["prompt_tokens"] / 2
+
+
 def test_a_narrow_nucleus_is_greedy(llama: LocalEngine) -> None:
     narrow = Sampling(max_tokens=10, temperature=2.0, top_p=1e-6, seed=5)
     greedy = llama.generate(requests(), Sampling(max_tokens=10))
@@ -337,8 +348,12 @@ def test_what_is_spent_is_counted(llama: LocalEngine) -> None:
     rows = [chat("one"), chat("two")]
     tokens = sum(len(llama.codec.encode_prompt(row)) for row in rows)
     llama.next_token(rows, OPTIONS, budget=budget)
-    assert dict(budget.spent) == {"network_calls": 1, "prompt_tokens": tokens}
+    computed = budget.spent["computed_tokens"]
+    assert dict(budget.spent) == {"network_calls": 1, "prompt_tokens": tokens, "computed_tokens": computed}
     made = llama.generate(rows, Sampling(max_tokens=3), budget=budget)
+    prompts = [tuple(llama.codec.encode_prompt(row)) for row in rows]
+    distinct = {prompt[:length] for prompt in prompts for length in range(1, len(prompt) + 1)}
+    assert budget.spent["computed_tokens"] - computed == len(distinct) < tokens
     assert budget.spent["completion_tokens"] == sum(one.completion_tokens for one in made) == 6
     with pytest.raises(BudgetExceeded):
         llama.generate(rows, Sampling(max_tokens=3), budget=Budget({"completion_tokens": 1}))

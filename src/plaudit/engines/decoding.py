@@ -11,7 +11,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from plaudit.engines.batches import pad_left
 from plaudit.types import Finish, Sampling
@@ -103,13 +103,70 @@ def _end_row(row: Continuation, token: int, how: Sampling, ends: frozenset[int],
     return len(row.tokens) >= row.room
 
 
-def continue_batch(
-    model: Any, rows: Sequence[Continuation], how: Sampling, *, ends: frozenset[int], pad: int, decode: Decode
-) -> None:
-    """Continue all rows of one padded batch in place; finished rows leave the batch.
+class Stepper(Protocol):
+    """How a model is run when texts are continued: the prompts, then one token of each row at a time."""
 
-    model: a transformers causal language model. ends: ids that end a text. Runs without gradient.
-    Raises RuntimeError if the model gives NaN.
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """[B, V] logits after each prompt."""
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """[B, V] logits after one more token of each row."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in increasing order."""
+
+
+class PaddedStepper:
+    """Any causal language model of transformers: prompts padded on the left, and the model's own cache."""
+
+    def __init__(self, model: Any, pad: int) -> None:
+        self.model, self.pad = model, pad
+        # the prompt's other logits are of no use, and would be the largest tensor of the run
+        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.last_only = {"logits_to_keep": 1} if keeps else {}
+        self.cache: Any = None
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """[B, V] logits after each prompt."""
+        ids, self.mask = (part.to(self.model.device) for part in pad_left(prompts, self.pad))
+        return self._forward(ids)
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """[B, V] logits after one more token of each row."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        return self._forward(torch.tensor(tokens, dtype=torch.int64, device=self.model.device)[:, None])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        import torch
+
+        index = torch.tensor(rows, dtype=torch.int64, device=self.model.device)
+        self.mask = self.mask[index]
+        self.cache.batch_select_indices(index)
+
+    def _forward(self, ids: Tensor) -> Tensor:
+        position = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        out = self.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=position,
+            past_key_values=self.cache,
+            use_cache=True,
+            **self.last_only,
+        )
+        self.cache = out.past_key_values
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+
+def continue_batch(
+    stepper: Stepper, rows: Sequence[Continuation], how: Sampling, *, ends: frozenset[int], decode: Decode
+) -> None:
+    """Continue all rows of one batch in place; finished rows leave the batch.
+
+    stepper: a fresh one. ends: ids that end a text. Runs without gradient. Raises RuntimeError if the model gives NaN.
     """
     import torch
 
@@ -118,29 +175,20 @@ def continue_batch(
     live = [row for row in rows if row.room > 0]
     if live:
         with torch.no_grad():
-            _continue_live(model, live, how, ends, pad, decode)
+            _continue_live(stepper, live, how, ends, decode)
     for row in rows:
         whole = decode(row.tokens)
         cut = cut_at_stop(whole, how.stop)
         row.text = whole if cut is None else cut
 
 
-def _continue_live(model: Any, live: list[Continuation], how: Sampling, ends: frozenset[int], pad: int, decode: Decode) -> None:
-    """The loop over tokens; one forward pass of the rows that are still going on, for one token each."""
+def _continue_live(stepper: Stepper, live: list[Continuation], how: Sampling, ends: frozenset[int], decode: Decode) -> None:
+    """The loop over tokens; one step of the rows that are still going on, for one token each."""
     import torch
 
-    # the prompt's other logits are of no use, and would be the largest tensor of the run
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     streams = [torch.Generator().manual_seed(row.seed) for row in live]
-    ids, mask = (part.to(model.device) for part in pad_left([row.prompt for row in live], pad))
-    cache: Any = None
+    logits = stepper.prefill([row.prompt for row in live])
     while True:
-        position = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        step = model(
-            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, **last_only
-        )
-        cache = step.past_key_values
-        logits = step.logits[:, -1]
         if bool(logits.isnan().any()):
             raise RuntimeError("it gave NaN")
         chosen = pick_tokens(logits, how, streams)
@@ -149,9 +197,6 @@ def _continue_live(model: Any, live: list[Continuation], how: Sampling, ends: fr
         if not stay:
             return
         if len(stay) < len(live):
-            index = torch.tensor(stay, dtype=torch.int64, device=model.device)
             live, streams = [live[place] for place in stay], [streams[place] for place in stay]
-            mask = mask[index]
-            cache.batch_select_indices(index)
-        ids = torch.tensor([[chosen[place]] for place in stay], dtype=torch.int64, device=model.device)
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+            stepper.keep(stay)
+        logits = stepper.step([chosen[place] for place in stay])

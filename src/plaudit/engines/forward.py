@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.engines.batches import pad_right, plan_batches
+from plaudit.engines.decoding import PaddedStepper, Stepper
 from plaudit.engines.prefix_tree.cost import Shape, padded_estimate, tree_estimate
 from plaudit.engines.prefix_tree.trie import build_tree, pack
 from plaudit.engines.quiet import without_progress_bars
@@ -150,9 +151,12 @@ class CausalModel:
         states = self.states(rows, pad)
         return states[[row for row, _ in places], [place for _, place in places]]
 
-    def computed_tokens(self, rows: Sequence[Sequence[int]]) -> int:
-        """How many tokens go through the model for these rows: what is shared once, or all with their padding."""
-        if self.prefers_tree(rows):
+    def computed_tokens(self, rows: Sequence[Sequence[int]], *, decoding: bool = False) -> int:
+        """How many tokens go through the model for these rows: what is shared once, or all with their padding.
+
+        decoding: whether they are prompts to be continued, which always run as a tree where the model is served.
+        """
+        if self.tree_refused is None if decoding else self.prefers_tree(rows):
             return tree_estimate(rows, self.shape).tokens
         return padded_estimate([len(row) for row in rows], self.shape).tokens
 
@@ -169,6 +173,25 @@ class CausalModel:
         as_trees = sum(tree_estimate([rows[row] for row in forest], self.shape).cost for forest in forests)
         as_rows = sum(padded_estimate([len(rows[row]) for row in batch], self.shape).cost for batch in padded)
         return forests if as_trees < as_rows else padded
+
+    def plan_decoding(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+        """Row numbers in batches to be continued together, of at most `max_tokens` tokens of padded (distinct) prompts."""
+        if self.tree_refused is not None:
+            return plan_batches([len(prompt) for prompt in prompts], max_tokens)
+        from plaudit.engines.prefix_tree.decode import plan_rows
+
+        return plan_rows(prompts, max_tokens)
+
+    @contextmanager
+    def stepper(self, pad: int) -> Iterator[Stepper]:
+        """A fresh stepper for one batch: over shared prompts where the model is served, else over padded rows."""
+        if self.tree_refused is not None:
+            yield PaddedStepper(self.model, pad)
+            return
+        from plaudit.engines.prefix_tree.decode import TreeStepper, decoding_mode
+
+        with decoding_mode(self.model):
+            yield TreeStepper(self.model, self.trunk)
 
     def continuation_log_probs(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad: int

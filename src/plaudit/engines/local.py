@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plaudit.engines.batches import plan_batches
 from plaudit.engines.encoding import Codec
 from plaudit.engines.options import OptionPlan, option_log_probs, plan_options
 from plaudit.engines.weights import resolve_folder, weights_fingerprint
@@ -186,7 +185,7 @@ class LocalEngine(Engine):
         usable = [number for number, row in enumerate(rows) if row.status is Status.OK]
         ids = [rows[number].ids for number in usable]
         if generating:
-            batches = plan_batches([len(row) for row in ids], GENERATION_BATCHES * self._batch_tokens())
+            batches = self.causal_model.plan_decoding(ids, GENERATION_BATCHES * self._batch_tokens())
         else:
             batches = self.causal_model.plan(ids, self._batch_tokens()) if ids else []
         pending = [[usable[place] for place in batch] for batch in batches]
@@ -194,7 +193,7 @@ class LocalEngine(Engine):
             batch = pending.pop(0)
             if budget is not None:
                 asked = [rows[number].ids for number in batch]
-                computed = self.causal_model.computed_tokens(asked)
+                computed = self.causal_model.computed_tokens(asked, decoding=generating)
                 budget.spend(network_calls=passes, prompt_tokens=sum(map(len, asked)), computed_tokens=computed)
             try:
                 with self.causal_model.lock:
@@ -332,7 +331,8 @@ class LocalEngine(Engine):
 
         def forward(batch: list[int]) -> None:
             chosen = [making[number] for number in batch]
-            continue_batch(model.model, chosen, how, ends=ends, pad=self.codec.pad, decode=self.codec.decode)
+            with model.stepper(self.codec.pad) as stepper:
+                continue_batch(stepper, chosen, how, ends=ends, decode=self.codec.decode)
             if budget is not None:
                 budget.spend(completion_tokens=sum(len(one.tokens) for one in chosen))
 

@@ -18,12 +18,21 @@ TRIAL = ([1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8], [1, 2, 9], [10, 11, 1])
 """A small forest on which a model must give the same states with and without the tree before it is served."""
 
 
-def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None = None, block: int | None = None) -> Tensor:
+def tree_states(
+    model: Any,
+    trunk: Any,
+    tree: PrefixTree,
+    *,
+    chunk: int | None = None,
+    block: int | None = None,
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None,
+) -> Tensor:
     """[N, d] the trunk's last states at each node.
 
     model: a transformers causal language model; trunk: the part of it that gives states. chunk: nodes at once, None for one
     chunk on an accelerator or with gradients, CPU_CHUNK otherwise. block: nodes of one attention block, None for what suits
-    the device. Keeps the graph where gradients are enabled, then in one chunk.
+    the device. kept: an empty dictionary that takes each layer's keys and values [N, heads * width], for whoever goes on
+    from the tree without gradients. Keeps the graph where gradients are enabled, then in one chunk.
     Raises ValueError if a token id is outside of the vocabulary.
     """
     import torch
@@ -41,7 +50,7 @@ def tree_states(model: Any, trunk: Any, tree: PrefixTree, *, chunk: int | None =
         block = BLOCK if device.type == "cpu" else WIDE_BLOCK
     tokens = torch.tensor(tree.tokens, device=device)[None]
     positions = torch.tensor(tree.positions, device=device)[None]
-    now = Pass(tree, keep=chunk < len(tree))
+    now = Pass(tree, keep=chunk < len(tree) or kept is not None, kept={} if kept is None else kept)
     states = []
     with tree_mode(model, now):
         for start in range(0, len(tree), chunk):
