@@ -155,7 +155,7 @@ def difference(first: list[Any], second: list[Any]) -> float:
 
 
 def measure(case: Case, model: CausalModel, arms: dict[str, Callable[[Case], list[Any]]], rounds: int) -> dict[str, Any]:
-    """All arms in turn, `rounds` times, and the plain forward pass beside them; one shorter round before is not counted."""
+    """All arms in turn, `rounds` times, and the plain forward pass beside them; every second round backwards."""
     import random
 
     import torch
@@ -165,7 +165,9 @@ def measure(case: Case, model: CausalModel, arms: dict[str, Callable[[Case], lis
     rates, answers = [], {}
     for number in range(rounds):
         rates.append(sgemm_rate())
-        for name, arm in arms.items():
+        order = list(arms) if number % 2 == 0 else list(arms)[::-1]  # other work on the machine comes and goes within a round
+        for name in order:
+            arm = arms[name]
             if name == "lm-eval":
                 result = arm(case)[0]
                 answer, taking = result["log_probs"], Measurement(result["seconds"], result["peak_mb"])
