@@ -26,3 +26,8 @@ def test_contributing():
 def test_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_blocks(ROOT / "README.md") >= 2
+
+
+@pytest.mark.model
+def test_prefix_tree_page():
+    assert run_blocks(ROOT / "docs" / "prefix-tree.md") >= 1

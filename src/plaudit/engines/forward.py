@@ -122,7 +122,7 @@ class CausalModel:
     def log_probs_at(
         self, rows: Sequence[Sequence[int]], places: Sequence[tuple[int, int]], wanted: Sequence[Sequence[int]], pad: int
     ) -> list[Tensor]:
-        """For each (row, position), the float32 log-probabilities of the wanted token ids right after that position.
+        """For each (row, position), the log-probabilities of the wanted token ids right after that position.
 
         rows: B lists of token ids. places, wanted: N each. Returns N tensors on the CPU, one value per wanted id. Never
         holds more than LOGIT_ROWS rows of logits at once where the head is plain; keeps the graph.
@@ -196,7 +196,7 @@ class CausalModel:
     def continuation_log_probs(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad: int
     ) -> list[Tensor]:
-        """Per row, the float32 log-probability of each continuation token, on the CPU; keeps the graph."""
+        """Per row, the log-probability of each continuation token, on the CPU; keeps the graph."""
         import torch
 
         rows = [[*prompt, *tokens] for prompt, tokens in zip(prompts, continuations, strict=True)]

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plaudit.engines.prefix_tree.blocks import cut_blocks
-from plaudit.engines.prefix_tree.run import sequence_nodes, tree_states, why_not_served
+from plaudit.engines.prefix_tree.run import even_chunk, sequence_nodes, tree_states, why_not_served
 from plaudit.engines.prefix_tree.trie import build_tree
 from tests.engines.prefix_tree.families import NOT_SERVED, SERVED, model
 
@@ -111,3 +111,8 @@ def test_clear_errors():
 def test_places_to_nodes():
     tree = build_tree([[5, 6], [5, 7, 8]])
     assert sequence_nodes(tree, [(1, 2), (0, 1), (1, 0)]) == [3, 1, 0]
+
+
+@pytest.mark.parametrize(("nodes", "chunk"), [(1, 1), (1024, 1024), (1080, 540), (2049, 683)])
+def test_chunks_are_even(nodes, chunk):
+    assert even_chunk(nodes, 1024) == chunk
