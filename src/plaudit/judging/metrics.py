@@ -44,10 +44,10 @@ def outcome(result: RowResult, first: int, second: int) -> float | None:
         if (pair.first, pair.second) == (second, first):
             won = pair_outcome(pair)
             return None if won is None else 1.0 - won
-    values = result.values
-    if not values or values[first] is None or values[second] is None:
+    if not result.values:
         return None
-    return side(float(values[first] or 0.0) - float(values[second] or 0.0))
+    ours, theirs = result.values[first], result.values[second]
+    return None if ours is None or theirs is None else side(ours - theirs)
 
 
 def _length(response: Any) -> int:
