@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types check bench-peers clean
+.PHONY: setup demo test lint types check recheck bench-peers clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,9 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+recheck: setup
+	$(BIN)/plaudit reproduce --recheck 2 --longest 150
 
 check: lint types test
 

@@ -106,3 +106,12 @@ def test_list(plaudit):
     code, shown, _ = plaudit("reproduce", "--list", "--json")
     assert code == 0
     assert [one["card"] for one in json.loads(shown)] == sorted(recipes())
+
+
+def test_recheck_needs_results_and_chooses_itself(plaudit, tmp_path):
+    code, _, said = plaudit("reproduce", "--recheck", "1")
+    assert code == 2
+    assert "no result of at most 180 seconds" in said
+    code, _, said = plaudit("reproduce", "58", "--recheck", "1")
+    assert code == 2
+    assert "chooses the recipes itself" in said

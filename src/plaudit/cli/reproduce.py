@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from collections.abc import Sequence
@@ -40,15 +41,23 @@ class Reproduce:
     """Folder for NN-name.json and its plot."""
     again: bool = False
     """Run every seed again. Otherwise finished seeds are taken from the cache while settings and code are the same."""
+    recheck: int | None = None
+    """Run one seed of so many recipes again, chosen by the date, and compare with the results in --out; nothing is written."""
+    longest: float = 180.0
+    """With --recheck: only recipes that took at most so many seconds a seed."""
+    date: datetime.date | None = None
+    """With --recheck: the date that chooses (default: today)."""
     json: bool = False
     """Print the result as JSON."""
 
     def run(self) -> int:
-        """Exit code: 0 ran (also where a check fails), 1 a recipe of --all could not run."""
+        """Exit code: 0 ran (also where a check fails), 1 a recipe of --all could not run, or one of --recheck does not agree."""
         from plaudit.recipes.catalogue import find_recipe, recipes
 
         if self.list:
             return _list(self.json)
+        if self.recheck is not None:
+            return self._recheck(self.recheck)
         if self.all == (self.recipe is not None):
             raise UserError("name one recipe, or give --all; `plaudit reproduce --list` shows what there is")
         if self.recipe is not None:
@@ -87,6 +96,30 @@ class Reproduce:
             show_result(record)
             notice(f"written: {path} and {plot.name}")
         return record
+
+    def _recheck(self, count: int) -> int:
+        from plaudit.recipes.recheck import chosen, run_again
+        from plaudit.recipes.results import read_results
+
+        if self.recipe is not None or self.all or count < 1:
+            raise UserError("--recheck wants a number of at least 1, and chooses the recipes itself")
+        found = read_results(self.out)
+        _say_unreadable(found.unreadable)
+        picked = chosen(found, self.date or datetime.datetime.now(datetime.UTC).date(), count, self.longest)
+        if not picked:
+            raise UserError(f"{self.out} has no result of at most {self.longest:g} seconds a seed to run again")
+        said = []
+        for recipe in picked:
+            said.append(again := run_again(recipe, found.records[recipe.slug]))
+            if not self.json:
+                agreed = f"{again.figures - len(again.outside)} of {again.figures} figures lie where the committed seeds lie"
+                notice(f"{again.slug}, seed {again.seed}, {again.seconds:.0f} s: {agreed}")
+                for name, (value, band) in again.outside.items():
+                    shown = "missing" if value is None else f"{value:.4g}"
+                    notice(f"  {name}: {shown}, expected {band.low:.4g} to {band.high:.4g}")
+        if self.json:
+            out.file.write(json.dumps([one.to_json() for one in said], indent=1, ensure_ascii=False) + "\n")
+        return 0 if all(one.agrees for one in said) and not found.unreadable else 1
 
     def _show(self, records: Sequence[dict[str, Any]]) -> None:
         if self.json:

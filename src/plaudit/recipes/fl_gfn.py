@@ -86,7 +86,7 @@ def train_small(config: Config, name: str, arm: Arm, seed: int, budget: Budget) 
     world, curve = arm.reward.world, []
     every = max(1, config.updates // 20)
 
-    def watch(number: int, lesson: Lesson) -> None:  # noqa: ARG001
+    def watch(number: int, lesson: Lesson | None) -> None:  # noqa: ARG001
         if number % every == 0:
             curve.append((float(number), world.distance(arm.generator)))
 
@@ -101,7 +101,9 @@ def train_large(config: Config, arm: Arm, seed: int, budget: Budget) -> Points:
     seen: dict[tuple[int, ...], float] = {}
     every = max(1, config.large_updates // 20)
 
-    def watch(number: int, lesson: Lesson) -> None:
+    def watch(number: int, lesson: Lesson | None) -> None:
+        if lesson is None:
+            return
         sets = lesson.trajectories.batch.responses
         seen.update(zip(map(tuple, sets.tolist()), (lesson.scores.values - best).exp().tolist(), strict=True))  # type: ignore[union-attr]
         if number % every == 0:

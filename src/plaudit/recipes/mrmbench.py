@@ -99,10 +99,11 @@ def align_arm(config: Config, world: HiddenDimensions, arm: Arm, seed: int, budg
     """Train the arm's policy; on the way (update, true utility on held-out prompts) and (update, share of rows trained on)."""
     curves: dict[str, Points] = {"true utility": [], "share of rows kept": []}
 
-    def watch(number: int, lesson: Lesson) -> None:
+    def watch(number: int, lesson: Lesson | None) -> None:
         if number % max(1, config.updates // 20) == 0:
             curves["true utility"].append((number, utility(world, arm.generator, seed)))
-            curves["share of rows kept"].append((number, arm.objective.units(lesson) / len(lesson)))
+            if lesson is not None:
+                curves["share of rows kept"].append((number, arm.objective.units(lesson) / len(lesson)))
 
     fit = FitConfig(learning_rate=config.learning_rate)
     updates = Updates(config.updates, lambda drawn: world.prompts("train", config.batch, drawn), config.group, fit=fit)

@@ -102,7 +102,7 @@ def train_arm(config: Config, world: StringWorld, arm: Arm, proxy: Reward, seed:
     curves: dict[str, Points] = {"gold reward": [], "raw learned reward": [], "exclamation marks": []}
     every = max(1, config.updates // config.measured)
 
-    def watch(number: int, lesson: Lesson) -> None:  # noqa: ARG001
+    def watch(number: int, lesson: Lesson | None) -> None:  # noqa: ARG001
         if number % every == 0:
             drawn = arm.generator.rollout(prompts, 1, how=world.sampling, seed=derive_seed(seed, "held out")).batch
             marks = sum(str(text).count("!") for text in drawn.responses or ()) / len(drawn)

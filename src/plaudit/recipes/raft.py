@@ -69,20 +69,20 @@ def arms(config: Config, world: ArithmeticWorld, seed: int) -> dict[str, tuple[A
     def prompts(count: int) -> Callable[[int], Batch]:
         return lambda drawn: world.prompts("train", count, drawn)
 
-    def updates(count: int, each: int, samples: int, epochs: int, rows: int | None) -> Updates:
+    def updates(count: int, each: int, samples: int, epochs: int, batch: int) -> Updates:
         fit = FitConfig(learning_rate=config.learning_rate)
-        return Updates(count, prompts(each), samples, world.sampling, fit, epochs, rows)
+        return Updates(count, prompts(each), samples, world.sampling, fit, epochs, per_draw=-(-each // batch))
 
     def start(objective: object) -> Arm:
         return Arm(world.base(config.level, seed), reward, objective)
 
     found = {
-        f"raft K={k}": (start(FilteredFit()), updates(config.stages, config.prompts, k, config.epochs, config.batch * k))
+        f"raft K={k}": (start(FilteredFit()), updates(config.stages, config.prompts, k, config.epochs, config.batch))
         for k in config.kept
     }
     all_prompts = config.stages * config.prompts
-    found["one shot"] = (start(FilteredFit()), updates(1, all_prompts, most, config.epochs, config.batch * most))
-    found["grpo"] = (start(grpo()), updates(all_prompts // config.grpo_batch, config.grpo_batch, most, 1, None))
+    found["one shot"] = (start(FilteredFit()), updates(1, all_prompts, most, config.epochs, config.batch))
+    found["grpo"] = (start(grpo()), updates(all_prompts // config.grpo_batch, config.grpo_batch, most, 1, config.grpo_batch))
     return found
 
 
@@ -130,7 +130,7 @@ def run(config: Config, seed: int) -> Figures:
         every = max(1, updates.count // config.stages)
         seen: dict[str, Points] = {"reward": [], "perplexity": [], "distinct-2": []}
 
-        def watch(number: int, lesson: Lesson, arm: Arm = arm, every: int = every, seen: dict[str, Points] = seen) -> None:  # noqa: ARG001
+        def watch(number: int, lesson: Lesson | None, arm: Arm = arm, every: int = every, seen: dict[str, Points] = seen) -> None:  # noqa: ARG001
             if number % every == 0:
                 for figure, value in measure(config, world, reward, arm.generator, seed).items():
                     seen[figure].append((number / every, value))

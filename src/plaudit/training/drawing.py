@@ -127,14 +127,20 @@ class Drawer:
         if draw.scores is not None and (known is None or bool(known.all())):
             return Scored(draw.scores)
         if draw.scores is None or known is None or not bool(known.any()):
-            ctx.budget.spend(reward_calls=len(batch))
-            return score_batch(self.reward, batch, ctx)
+            return self._judge(batch, ctx)
         fresh, old = (~known).nonzero().flatten().tolist(), known.nonzero().flatten().tolist()
-        ctx.budget.spend(reward_calls=len(fresh))
-        scored = score_batch(self.reward, batch.select(fresh), ctx)
+        scored = self._judge(batch.select(fresh), ctx)
         joined = join_scores([draw.scores.select(old), scored.scores])
         place = {row: at for at, row in enumerate([*old, *fresh])}
         return Scored(joined.select([place[row] for row in range(len(batch))]), scored.errors)
+
+    def _judge(self, batch: Batch, ctx: Context) -> Scored:
+        """Score rows; rewards that cost something count their calls themselves, and the others are counted here."""
+        before = ctx.budget.spent["reward_calls"]
+        scored = score_batch(self.reward, batch, ctx)
+        if ctx.budget.spent["reward_calls"] == before:
+            ctx.budget.spend(reward_calls=len(batch))
+        return scored
 
 
 def _rows(groups: list[list[int]]) -> list[int]:
