@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from plaudit.objectives.steps import evaluate_without_gradient, masked, row_sums, seed_for, step_log_probs, zero_loss
+from plaudit.objectives.steps import (
+    empty_groups,
+    evaluate_without_gradient,
+    masked,
+    row_sums,
+    seed_for,
+    step_log_probs,
+    zero_loss,
+)
 from plaudit.types import Context, StepStats
 from tests.objectives.tabular import Tabular, drawn
 
@@ -45,3 +53,11 @@ def test_seeds_differ_by_use_and_step():
     seeds = {seed_for(ctx, purpose) for ctx in contexts for purpose in ("select", "steps")}
     assert len(seeds) == 18
     assert seed_for(contexts[0], "select") == seed_for(Context(), "select")
+
+
+def test_a_group_without_a_usable_row_is_empty():
+    groups = torch.tensor([0, 0, 7, 7, 2])
+    assert empty_groups(groups, torch.tensor([True, False, False, False, True])) == 1
+    assert empty_groups(groups, groups < 0) == 3
+    assert empty_groups(groups, groups >= 0) == 0
+    assert empty_groups(groups[:0], torch.zeros(0, dtype=torch.bool)) == 0

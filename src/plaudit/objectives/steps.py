@@ -95,6 +95,12 @@ def distinct(groups: Tensor) -> list[int]:
     return numbers
 
 
+def empty_groups(groups: Tensor, usable: Tensor) -> int:
+    """How many groups have no usable row. groups: [B] group numbers. usable: [B] bool, rows that can be compared, or could but
+    for being equal. A group whose rows all lost their score is one of them, whatever status those rows carry."""
+    return len(distinct(groups)) - len(distinct(groups[usable]))
+
+
 def step_log_probs(stats: StepStats, mask: Tensor) -> Tensor:
     """[B, T] log-probabilities with 0 outside the mask. Raises ValueError if the generator gave none."""
     if stats.log_prob is None:

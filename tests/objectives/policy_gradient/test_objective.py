@@ -169,6 +169,22 @@ def test_every_row_that_leaves_is_counted():
     assert torch.allclose(one * 2, other * 6)
 
 
+@pytest.mark.parametrize(
+    ("values", "empty"),
+    [
+        ([1.0, 2, 3, 4, NAN, NAN, NAN, NAN], 1),  # no score at all
+        ([1.0, 2, 3, 4, 5, NAN, NAN, NAN], 1),  # one score, and nothing to compare it with
+        ([1.0, 1, 1, 1, NAN, NAN, NAN, NAN], 1),  # beside an equal group
+        ([NAN] * 8, 2),
+        ([1.0, 2, NAN, NAN, 1, 2, NAN, NAN], 0),
+    ],
+)
+@pytest.mark.parametrize("objective", [pg.grpo, pg.rloo])
+def test_a_group_that_lost_its_scores_is_counted_as_empty(objective, values, empty):
+    _, t, ctx = setting()
+    assert objective().prepare(t, Scores(torch.tensor(values)), ctx).stats["groups_empty"] == empty
+
+
 def test_rows_that_leave_are_not_evaluated_and_nothing_left_is_a_zero():
     generator, t, ctx = setting()
     lesson = pg.grpo().prepare(t, Scores(torch.tensor([0.0, 1, NAN, NAN, NAN, NAN, NAN, NAN])), ctx)

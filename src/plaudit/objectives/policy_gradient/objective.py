@@ -17,6 +17,7 @@ from plaudit.objectives.steps import (
     check_normalisation,
     count_units,
     distinct,
+    empty_groups,
     evaluate_without_gradient,
     group_numbers,
     kept_rows,
@@ -64,8 +65,8 @@ class PolicyGradient(Objective):
     (DAPO's overlong filtering). reference_rows: rows of the draw that the reference policy evaluates at once (None: all).
 
     Stats of a lesson: rows, rows_kept, rows_invalid (no usable score, by status as rows_STATUS), rows_truncated,
-    rows_bad_log_probs, groups, groups_equal, groups_empty, reward_mean, reward_std, advantage_mean, advantage_std,
-    kl_reference (nats a row), kl_coefficient, and what the advantage counts. Rows are never dropped in silence.
+    rows_bad_log_probs, groups, groups_equal, groups_empty (nothing to compare), reward_mean, reward_std, advantage_mean,
+    advantage_std, kl_reference (nats a row), kl_coefficient, and what the advantage counts. Rows are never dropped in silence.
     """
 
     advantage: StepAdvantage
@@ -243,8 +244,9 @@ class PolicyGradient(Objective):
         """What happened to rows and groups, counted."""
         groups = group_numbers(t.batch)
         stats = {"rows": float(len(t)), "groups": float(len(distinct(groups)))}
-        for name, status in (("groups_equal", Status.EQUAL_GROUP), ("groups_empty", Status.EMPTY_GROUP)):
-            stats[name] = float(len(distinct(groups[found.status == status])))
+        equal = found.status == Status.EQUAL_GROUP
+        stats["groups_equal"] = float(len(distinct(groups[equal])))
+        stats["groups_empty"] = float(empty_groups(groups, found.ok | equal))
         degenerate = (Status.OK, Status.EQUAL_GROUP, Status.EMPTY_GROUP)
         invalid = {status: count for status, count in status_counts(found.status).items() if status not in degenerate}
         stats["rows_invalid"] = float(sum(invalid.values()))
