@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.engines.decoding import Continuation, continue_batch, row_seed
+from plaudit.engines.lora import LoRA, adapter_layers, adapter_module, add_lora, load_lora, without_adapter
+from plaudit.engines.opening import new_value_head, opened, switch_dropout_off
 from plaudit.engines.prefix_tree.training import PAD
 from plaudit.generators.language import stepping
-from plaudit.generators.language.loading import new_value_head, opened, switch_dropout_off
-from plaudit.generators.language.lora import LoRA, adapter_layers, adapter_module, add_lora, load_lora, without_adapter
 from plaudit.generators.language.statistics import ABILITIES, token_statistics
 from plaudit.generators.language.tokens import SEGMENTERS, Segmenter, TokenRows, spread_rows, step_spans
 from plaudit.types import Batch, Generator, Prompt, Request, Sampling, States, StepStats, Trajectories, UserError, prompt_text

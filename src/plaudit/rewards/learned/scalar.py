@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.engines.batches import pad_right, plan_batches
-from plaudit.engines.control import neutralise
 from plaudit.engines.encoding import Codec
 from plaudit.engines.weights import resolve_folder, weights_fingerprint
 from plaudit.rewards.base import BaseReward
 from plaudit.rewards.features import Features
-from plaudit.types import Batch, Context, EngineError, Message, Prompt, Scores, SpecError, Status, Verdict, prompt_text
+from plaudit.rewards.learned.rendering import joined, judged_messages
+from plaudit.types import Batch, Context, EngineError, Message, Prompt, Scores, SpecError, Status, Verdict
 from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class ScalarRewardModel(BaseReward):
 
     def _encode(self, prompt: Prompt, response: Any) -> Encoded | Verdict:
         try:
-            messages, broken = self._messages(prompt, response)
+            messages, broken = judged_messages(prompt, response, self.codec.control_strings)
             encoded = self._tokens(messages, broken)
         except (TypeError, KeyError) as error:
             return Verdict(status=Status.NOT_APPLICABLE, detail=f"not a text or a chat: {error}")
@@ -215,33 +215,12 @@ class ScalarRewardModel(BaseReward):
             return Verdict(status=Status.TOO_LONG, detail=f"{len(encoded.ids)} tokens, the model reads {self.longest}")
         return encoded
 
-    def _messages(self, prompt: Prompt, response: Any) -> tuple[list[Message], int]:
-        """The chat, control tokens broken up, and how many there were. Raises TypeError if the response is no text or chat."""
-        given: Sequence[Mapping[str, Any]]
-        given = [{"role": "user", "content": prompt_text(prompt)}] if isinstance(prompt, (str, Mapping)) else prompt
-        turns = list(given)
-        if isinstance(response, str):
-            turns.append({"role": "assistant", "content": response})
-        elif isinstance(response, (list, tuple)) and response and all(isinstance(turn, Mapping) for turn in response):
-            turns += response
-        else:
-            raise TypeError(f"a {type(response).__name__}")
-        broken = 0
-        messages: list[Message] = []
-        for turn in turns:
-            if not isinstance(turn["content"], str):
-                raise TypeError(f"a message holds a {type(turn['content']).__name__}")
-            text, count = neutralise(turn["content"], self.codec.control_strings)
-            broken += count
-            messages.append({"role": turn["role"], "content": text})
-        return messages, broken
-
     def _tokens(self, messages: Sequence[Message], broken: int) -> Encoded:
         tokenizer = self.codec.tokenizer
         if tokenizer.chat_template is not None:
             text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=False)
             return Encoded(tokenizer.encode(text, add_special_tokens=False), None, broken)
-        question, answer = prompt_text(messages[:-1]), messages[-1]["content"]
+        question, answer = joined(messages)
         if tokenizer.sep_token is not None:
             pair = tokenizer(question, answer)
             return Encoded(list(pair["input_ids"]), list(pair["token_type_ids"]) if "token_type_ids" in pair else None, broken)

@@ -16,8 +16,8 @@ from plaudit.types import UserError
 class LoRA:
     """Low-rank adaptation (Hu et al., arXiv 2106.09685): W + alpha / rank * B A, with B = 0 at the start.
 
-    targets: names of the linear layers that are adapted, or "all-linear" for all but the head. There is no dropout: a policy
-    must give the same probability twice.
+    targets: names of the linear layers that are adapted, or "all-linear" for all but the head. There is no dropout: a
+    model must give the same numbers twice.
     """
 
     rank: int = 16

@@ -1,4 +1,4 @@
-"""Opening a model as a policy: from a folder, the hub, or memory."""
+"""Opening a model to be trained: from a folder, the hub, or memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opened(model: Any, tokenizer: Any, device: str | None, dtype: str) -> tuple[
 
 
 def switch_dropout_off(model: Any) -> None:
-    """Whatever mode the model is put into: a policy must give the same probability twice."""
+    """Whatever mode the model is put into: it must give the same numbers twice."""
     import torch
 
     for module in model.modules():
