@@ -1,0 +1,1 @@
+"""What is labelled and learned from: preference trees, pair factories, duplicates, leaks, balance and cleaning."""
