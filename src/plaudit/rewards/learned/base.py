@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 Units = Literal["pairs", "rows", "groups", "users"]
-REWARD_FILE, WEIGHTS_FILE, CARD_FILE = "reward.json", "model.safetensors", "README.md"
+REWARD_FILE, WEIGHTS_FILE = "reward.json", "model.safetensors"
 FORMAT = 1
 """Version of reward.json."""
 
@@ -90,10 +90,16 @@ class LearnedReward(BaseReward):
 
         return bradley_terry_loss(self.logit(data.batch), pairs_of(data))
 
-    def prepare(self, data: FitData, units: Sequence[int]) -> FitData:  # noqa: ARG002
-        """Called once before fitting, with all data and the units it is fitted on: set what comes from the data, without randomness.
+    def gaps(self, data: FitData) -> Tensor:
+        """[P] log-odds that the first beats the second, at temperature 1: what held-out pairs are judged and calibrated by."""
+        scores, told = self.logit(data.batch), pairs_of(data)
+        return scores[told.first] - scores[told.second]
 
-        Gives the data back, perhaps with another column. Raises UserError for labels that it cannot be fitted on.
+    def prepare(self, data: FitData, units: Sequence[int]) -> FitData:  # noqa: ARG002
+        """Called once before fitting, with all data and the units that are fitted on: set what comes from the data.
+
+        It draws nothing that `settings` do not decide. Gives the data back, perhaps with another column. Raises UserError for
+        labels that it cannot be fitted on.
         """
         return data
 
@@ -169,17 +175,21 @@ class LearnedReward(BaseReward):
 
     def fingerprint(self) -> str:
         """Of kind, settings, backbone, weights and temperature."""
+        backbone = None if self.backbone is None else self.backbone.fingerprint()
+        return content_key("learned", self.kind, self.settings, backbone, self.temperature, self.weights_key())
+
+    def weights_key(self) -> str:
+        """sha256 of `weights`, names and shapes included."""
         import hashlib
 
         digest = hashlib.sha256()
         for name, value in sorted(self.weights().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(_bytes(value))
-        backbone = None if self.backbone is None else self.backbone.fingerprint()
-        return content_key("learned", self.kind, self.settings, backbone, self.temperature, digest.hexdigest())
+        return digest.hexdigest()
 
-    def save(self, folder: str | Path, *, card: str | None = None) -> None:
-        """Write reward.json and model.safetensors (and README.md, where a card is given) as a folder, all or nothing."""
+    def save(self, folder: str | Path, *, texts: Mapping[str, str] | None = None) -> None:
+        """Write reward.json, model.safetensors and other texts by file name (a README.md) as a folder, all or nothing."""
         from safetensors.torch import save_file
 
         from plaudit.fitting.states import atomic_folder
@@ -192,8 +202,8 @@ class LearnedReward(BaseReward):
             weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.weights().items()}
             save_file(weights, str(temporary / WEIGHTS_FILE))
             (temporary / REWARD_FILE).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            if card is not None:
-                (temporary / CARD_FILE).write_text(card, encoding="utf-8")
+            for name, text in (texts or {}).items():
+                (temporary / name).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -23,7 +23,7 @@ class FitData:
     rated rows are ranked together.
     preferences: edges over the rows, prob = P(first beats second): 1 or 0, 0.5 for a tie, anything between for soft labels.
     ratings: [B] or [B, A] float, NaN where a row was not rated.
-    Columns are shared, never copied. Raises ValueError if there are neither preferences nor ratings, or if they do not fit the batch.
+    Columns are shared, never copied. Raises ValueError if there are neither preferences nor ratings, or if they do not fit.
     """
 
     batch: Batch
@@ -41,7 +41,7 @@ class FitData:
             raise ValueError(f"ratings are [B] or [B, A]; found the shape {tuple(self.ratings.shape)} for {len(self.batch)} rows")
         if self.preferences is not None:
             for column in (self.preferences.first, self.preferences.second):
-                if len(column) and not (0 <= int(column.min()) and int(column.max()) < len(self.batch)):
+                if len(column) and (int(column.min()) < 0 or int(column.max()) >= len(self.batch)):
                     raise ValueError(f"a preference names a row that is not there; the batch has {len(self.batch)}")
         self.rated = torch.zeros(0, dtype=torch.int64)
         if self.preferences is None and self.ratings is not None:
@@ -57,8 +57,11 @@ class FitData:
 
         index = torch.as_tensor(units, dtype=torch.int64)
         if self.preferences is None:
-            return self.rated[index].unique()
-        return torch.cat([self.preferences.first[index], self.preferences.second[index]]).unique()
+            touched = self.rated[index]
+        else:
+            touched = torch.cat([self.preferences.first[index], self.preferences.second[index]])
+        rows: Tensor = torch.unique(touched)
+        return rows
 
     def select(self, units: Sequence[int] | Tensor) -> FitData:
         """The given units, in the given order, over only the rows that they touch, in their old order and renumbered."""

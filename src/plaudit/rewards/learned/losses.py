@@ -1,4 +1,4 @@
-"""Losses of learned rewards: pairs, levels, ratings, rankings. All are sums over units, or one number a unit, in any float type."""
+"""Losses of learned rewards: pairs, levels, ratings, rankings. All are sums over units, or one number a unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pair_losses(gaps: Tensor, prob: Tensor, *, margin: float | Tensor = 0.0, smo
     """[P] -p log sigmoid(gap - margin) - (1 - p) log sigmoid(-gap - margin), p = prob (1 - 2 smoothing) + smoothing.
 
     Bradley and Terry, Biometrika 39 (1952), with soft labels (a tie is p = 0.5); margin: Touvron et al., arXiv 2307.09288,
-    equation 2; smoothing: the share of labels that are taken to be wrong (Mitchell, "A note on DPO with noisy preferences", 2023).
+    equation 2; smoothing: the share of labels taken to be wrong (Mitchell, "A note on DPO with noisy preferences", 2023).
     gaps: [P] reward of the first less that of the second. Swapping all pairs and labels changes nothing.
     """
     from torch.nn.functional import logsigmoid
@@ -70,7 +70,7 @@ def ordinal_losses(latent: Tensor, thresholds: Tensor, levels: Tensor) -> Tensor
     """[B] -log P(level), with P(level > k) = sigmoid(latent - thresholds[k]): the proportional-odds model (McCullagh, 1980).
 
     latent: [B]. thresholds: [K - 1], increasing. levels: [B] int64 in 0 .. K - 1.
-    With a = latent - lower cut and b = latent - upper cut, P = sigmoid(a) sigmoid(-b) (1 - e^(b - a)): no difference of near equals.
+    With a = latent - lower cut, b = latent - upper cut: P = sigmoid(a) sigmoid(-b) (1 - e^(b - a)), without cancellation.
     """
     import torch
     from torch.nn.functional import logsigmoid
@@ -113,7 +113,7 @@ def plackett_luce_losses(scores: Tensor, ratings: Tensor, groups: Tensor) -> Ten
 
 
 def disagreement_weight(disagreement: Tensor, scale: float = 1.0) -> Tensor:
-    """exp(-scale |d|), d held to 20 / scale: how far a number is trusted whose two passes differ by d (Ctrl-U, arXiv 2410.11236)."""
+    """exp(-scale |d|), at least exp(-20): how far a number is trusted whose two passes differ by d (Ctrl-U, arXiv 2410.11236)."""
     return (-(scale * disagreement.abs()).clamp(max=DISAGREEMENT_LIMIT)).exp()
 
 

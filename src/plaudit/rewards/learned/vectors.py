@@ -1,18 +1,18 @@
-"""`VectorReward`: a small reward model over responses that are vectors, for worlds whose truth is known.
+"""Responses that are vectors: the backbone of worlds whose truth is known, and `VectorReward`, a small reward model on it.
 
-It stands for what a large reward model is in the end: a network whose last representation `features` is read by one linear
-head. It fits on labelled preferences by the Bradley-Terry loss, and can be probed and gated like any other.
+`VectorReward` stands for what a large reward model is in the end: a network whose last representation `features` is read by one
+linear head. It fits on labelled preferences by the Bradley-Terry loss, and can be probed and gated like any other.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from plaudit.rewards.base import BaseReward
-from plaudit.types import Batch, Context, Loss, Preferences, Scores, Status
+from plaudit.rewards.learned.data import FitData
+from plaudit.rewards.learned.heads import BradleyTerryReward
+from plaudit.rewards.learned.networks import mlp
+from plaudit.types import Batch, Context, Loss, Preferences, Status
 from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
@@ -20,15 +20,75 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-class VectorReward(BaseReward):
+class VectorBackbone:
+    """Rows that are vectors, as they are, or through a multilayer perceptron (GELU between layers) that is trained with the head.
+
+    widths: a number: vectors of this width, as they are. Several: of the input, hidden layers and the representation.
+    column: the extra column that holds the vectors; None: the responses. seed: of the initial weights.
+    A row whose vector is not finite has NOT_A_NUMBER. Raises ValueError for fewer than two widths.
+    """
+
+    kind = "vector"
+
+    def __init__(self, widths: int | Sequence[int], *, column: str | None = None, seed: int = 0) -> None:
+        several = None if isinstance(widths, int) else tuple(widths)
+        if several is not None and len(several) < 2:
+            raise ValueError(f"widths are those of the input, hidden layers and the representation; got {several}")
+        self.column = column
+        self.trunk = None if several is None else mlp(several, seed=seed)
+        self.width: int = several[-1] if several is not None else int(widths)  # type: ignore[arg-type]  # an int here
+        self.settings: dict[str, Any] = {"kind": self.kind, "widths": list(several) if several else self.width}
+        if column is not None:
+            self.settings["column"] = column
+        if several is not None:
+            self.settings["seed"] = seed
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is a perceptron."""
+        return self.trunk is not None and any(parameter.requires_grad for parameter in self.trunk.parameters())
+
+    def modules(self) -> dict[str, Module]:
+        """The perceptron, if there is one."""
+        return {} if self.trunk is None else {"trunk": self.trunk}
+
+    def status(self, batch: Batch) -> Tensor:
+        """[B] OK where all numbers are finite. Raises ValueError for anything but a matrix."""
+        import torch
+
+        finite = torch.isfinite(self.vectors(batch)).all(1)
+        return torch.where(finite, int(Status.OK), int(Status.NOT_A_NUMBER)).to(torch.int8)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """[B, width] the vectors, or what the perceptron makes of them."""
+        vectors = self.vectors(batch)
+        encoded: Tensor = vectors if self.trunk is None else self.trunk(vectors)
+        return encoded
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """[B, d] float32 the input. Raises ValueError for anything but a matrix."""
+        import torch
+
+        column: Any = batch.require_responses() if self.column is None else batch.extras[self.column]
+        vectors = torch.as_tensor(column, dtype=torch.float32)
+        if vectors.dim() != 2:
+            raise ValueError(f"responses must be vectors [B, width], found the shape {tuple(vectors.shape)}")
+        return vectors
+
+    def fingerprint(self) -> str:
+        """Of the settings, which decide the initial weights too."""
+        return content_key(self.settings)
+
+
+class VectorReward(BradleyTerryReward):
     """A multilayer perceptron (GELU between layers) with a linear head.
 
     widths: of the input, the hidden layers and the representation, which is linear in the last hidden layer: (64, 96, 64, 6).
-    steps, batch_pairs, learning_rate: of `fit` (AdamW, cosine to zero, no weight decay). seed: of the initial weights.
-    Rows whose vector is not finite are NOT_A_NUMBER.
+    steps, batch_pairs, learning_rate: of the method `fit` (AdamW, cosine to zero, no weight decay, all pairs, no validation).
+    seed: of the initial weights. Rows whose vector is not finite are NOT_A_NUMBER.
     """
 
-    uses_seed = False
+    kind = "vector"
 
     def __init__(
         self,
@@ -40,66 +100,36 @@ class VectorReward(BaseReward):
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        if len(widths) < 2:
-            raise ValueError(f"widths are those of the input, hidden layers and the representation; got {tuple(widths)}")
-        self.name, self.widths = name, tuple(widths)
-        self.steps, self.batch_pairs, self.learning_rate = steps, batch_pairs, learning_rate
-        self.trunk, self.head = _network(self.widths, seed)
-
-    def modules(self) -> dict[str, Module]:
-        """The trunk and the head, by name."""
-        return {"trunk": self.trunk, "head": self.head}
-
-    def logit(self, vectors: Tensor) -> Tensor:
-        """[B, width] -> [B] scores, with gradient."""
-        scores: Tensor = self.head(self.trunk(vectors))[:, 0]
-        return scores
-
-    def features(self, batch: Batch) -> Tensor:
-        """[B, d] what the head reads."""
-        import torch
-
-        with torch.no_grad():
-            found: Tensor = self.trunk(_vectors(batch))
-        return found
-
-    def score(self, batch: Batch, ctx: Context | None = None) -> Scores:
-        """[B] the head's numbers; a Bradley-Terry difference is a log-odds."""
-        import torch
-
-        if ctx is not None:
-            ctx.budget.spend(reward_calls=len(batch))
-        with torch.no_grad():
-            values = self.logit(_vectors(batch))
-        status = torch.where(torch.isfinite(values), int(Status.OK), int(Status.NOT_A_NUMBER)).to(torch.int8)
-        return Scores(values, status)
+        super().__init__(VectorBackbone(tuple(widths), seed=seed), standardise=False, seed=seed)
+        drawn: Any = mlp((*widths, 1), seed=seed, bias=False)
+        self.head = drawn[-1]
+        self.name, self.steps, self.batch_pairs, self.learning_rate = name, steps, batch_pairs, learning_rate
+        self.settings = {
+            "widths": list(widths), "name": name, "steps": steps, "batch_pairs": batch_pairs,
+            "learning_rate": learning_rate, "seed": seed,
+        }  # fmt: skip
 
     def fit(self, batch: Batch, preferences: Preferences, ctx: Context) -> dict[str, float]:
-        """Minimise -p log sigmoid(r_i - r_j) - (1 - p) log sigmoid(r_j - r_i) over usable pairs (i, j).
-
-        Bradley and Terry 1952, with soft labels p = `preferences.prob`. Pairs of unusable status are left out and counted.
-        Raises ValueError without a usable pair.
-        """
-        import torch
-        from torch.nn import functional
-
+        """`steps` updates on usable pairs; the others are left out and counted. Raises ValueError without a usable pair."""
         from plaudit.fitting.config import FitConfig
         from plaudit.fitting.train import train
+        from plaudit.rewards.learned.usable import usable_units
 
-        vectors, usable = _vectors(batch), preferences.ok.nonzero()[:, 0]
-        if not len(usable):
+        data = FitData(batch, preferences)
+        units = usable_units(self, data, keep_equal=True).units
+        if not len(units):
             raise ValueError("no labelled pair can be used to fit a reward")
-        first, second, prob = preferences.first[usable], preferences.second[usable], preferences.prob[usable]
+        config = FitConfig(learning_rate=self.learning_rate, schedule="cosine", total_steps=self.steps)
 
         def loss(pairs: list[int]) -> Loss:
-            rows = torch.cat([first[pairs], second[pairs]])
-            left, right = self.logit(vectors[rows]).chunk(2)
-            total = functional.binary_cross_entropy_with_logits(left - right, prob[pairs], reduction="sum")
-            return Loss(total)
+            return self.loss(data.select(units[pairs]))
 
-        config = FitConfig(learning_rate=self.learning_rate, schedule="cosine", total_steps=self.steps)
-        found = train(self.modules(), lambda _: self._batches(len(usable), ctx.seed), loss, config, seed=ctx.seed)
-        return {"loss": found.losses[-1], "pairs": float(len(usable)), "pairs_left_out": float(len(preferences) - len(usable))}
+        found = train(self.fitted_modules(), lambda _: self._batches(len(units), ctx.seed), loss, config, seed=ctx.seed)
+        return {"loss": found.losses[-1], "pairs": float(len(units)), "pairs_left_out": float(len(preferences) - len(units))}
+
+    def fingerprint(self) -> str:
+        """Of the widths, the weights and the temperature: how it was fitted does not count."""
+        return content_key("vector", self.settings["widths"], self.temperature, self.weights_key())
 
     def _batches(self, pairs: int, seed: int) -> Iterator[list[int]]:
         """`steps` batches, over and over through the pairs in new orders."""
@@ -112,43 +142,3 @@ class VectorReward(BaseReward):
                     yield batch
                 done += 1
             epoch += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """The weights."""
-        return {name: module.state_dict() for name, module in self.modules().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over weights of the same widths."""
-        for name, module in self.modules().items():
-            module.load_state_dict(state[name])
-
-    def fingerprint(self) -> str:
-        """Of the widths and the weights."""
-        weights = hashlib.sha256()
-        for module in self.modules().values():
-            for value in module.state_dict().values():
-                weights.update(value.numpy().tobytes())
-        return content_key("vector", self.widths, weights.hexdigest())
-
-
-def _network(widths: tuple[int, ...], seed: int) -> tuple[Module, Module]:
-    """(trunk, head) with the initial weights of a seed; the global generator is left as it was."""
-    import torch
-    from torch import nn
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        layers: list[Module] = []
-        for width, following in pairwise(widths[:-1]):
-            layers += [nn.Linear(width, following), nn.GELU()]
-        return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1])), nn.Linear(widths[-1], 1, bias=False)
-
-
-def _vectors(batch: Batch) -> Tensor:
-    """The responses as [B, width] float32. Raises ValueError for anything but a matrix."""
-    import torch
-
-    vectors = torch.as_tensor(batch.require_responses(), dtype=torch.float32)
-    if vectors.dim() != 2:
-        raise ValueError(f"responses must be vectors [B, width], found the shape {tuple(vectors.shape)}")
-    return vectors
