@@ -16,7 +16,7 @@ from plaudit.types import Message, Prompt
 EXTRA_TEXT = 200
 """Columns that a generic layout does not read are kept as extras: numbers, booleans, texts up to this many characters ..."""
 EXTRA_ITEMS = 16
-"""... and lists of at most so many of these."""
+"""... and lists of at most so many of these, or of null."""
 
 _LETTERS = {
     FIRST: ("a", "a>b", "a>>b", "model_a", "response_a", "first"),
@@ -109,7 +109,7 @@ def _optional(row: Cells, field: str, given: str | None) -> str | None:
 
 def _small(value: Any) -> bool:
     if isinstance(value, list):  # such as one remark a response
-        return len(value) <= EXTRA_ITEMS and all(not isinstance(item, list) and _small(item) for item in value)
+        return len(value) <= EXTRA_ITEMS and all(item is None or (not isinstance(item, list) and _small(item)) for item in value)
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, bool | int) or (isinstance(value, str) and len(value) <= EXTRA_TEXT)
