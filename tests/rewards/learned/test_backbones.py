@@ -207,6 +207,25 @@ def test_an_interrupted_computation_goes_on(folders, tmp_path, monkeypatch):
     torch.testing.assert_close(found, TextBackbone(folders["llama"], cache=False).encode(batch()), atol=1e-4, rtol=1e-4)
 
 
+def test_a_row_that_the_model_fails_on_costs_only_itself_and_is_not_kept(folders, tmp_path, monkeypatch):
+    backbone = TextBackbone(folders["llama"], cache=tmp_path)
+    bad = backbone.read(batch())[1].ids
+    whole = backbone.causal_model.states_at
+
+    def states_at(rows, places, pad):
+        if bad in [tuple(row) for row in rows]:
+            raise RuntimeError("out of memory")
+        return whole(rows, places, pad)
+
+    monkeypatch.setattr(backbone.causal_model, "states_at", states_at)
+    found = backbone.read_features(batch())
+    assert found.status.tolist() == [Status.OK, Status.NOT_A_NUMBER, Status.OK, Status.OK, Status.OK]
+    assert backbone.status(batch())[1] == Status.NOT_A_NUMBER
+    again = TextBackbone(folders["llama"], cache=tmp_path)
+    assert len(again.features_cache) == 4
+    assert bool(again.encode(batch()).isfinite().all())
+
+
 def test_damaged_chunks_are_computed_again(tmp_path, caplog):
     cache = FeatureCache(tmp_path)
     cache.put({"a": torch.arange(3.0), "b": torch.ones(3)})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from plaudit.engines.encoding import Codec
 from plaudit.engines.precision import PRECISIONS, Precision
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from plaudit.engines.forward import CausalModel
 
+Tokens = tuple[tuple[int, ...], tuple[int, ...]]
+"""A row as token ids, and the places that are read."""
 Adaptation = Literal["frozen", "lora", "full"]
 ADAPTATIONS: tuple[str, ...] = get_args(Adaptation)
 EMBEDDED = "smollm2"
@@ -52,6 +54,7 @@ class TextBackbone:
     Raises SpecError for settings that cannot work, EngineError for a model that cannot be loaded.
     """
 
+    kind: ClassVar[str] = "text"
     progress: Callable[[int, int], None] | None = None
     """Told (rows done, rows asked for) while frozen features are computed."""
 
@@ -88,6 +91,7 @@ class TextBackbone:
         self.rank, self.alpha, self.max_length = rank, alpha, max_length
         self.dtype, self.precision, self.device, self.seed = dtype, precision, device, seed
         self.cache, self._expected = cache, weights
+        self._failed: set[Tokens] = set()
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -110,7 +114,7 @@ class TextBackbone:
         names = ("model", "adaptation", "layers", "pooling", "template", "max_length", "dtype", "precision")
         adapter = ("rank", "alpha", "seed") if self.adaptation == "lora" else ()
         chosen = {name: getattr(self, name) for name in (*names, *adapter)}
-        return {"kind": "text", **chosen, "weights": weights_fingerprint(self.folder)}
+        return {"kind": self.kind, **chosen, "weights": weights_fingerprint(self.folder)}
 
     @cached_property
     def width(self) -> int:
@@ -195,11 +199,15 @@ class TextBackbone:
         return [self.reader.read(prompt, response, None if place is None else int(place)) for prompt, response, place in rows]
 
     def status(self, batch: Batch) -> Tensor:
-        """[B] int8 of `Status`, by the texts alone."""
+        """[B] int8 of `Status`, by the texts alone, and NOT_A_NUMBER for rows that the frozen model has failed on already."""
         import torch
 
-        found = [Status.OK if isinstance(item, Reading) else item.status for item in self.read(batch)]
-        return torch.tensor(found, dtype=torch.int8)
+        return torch.tensor([self._status(item) for item in self.read(batch)], dtype=torch.int8)
+
+    def _status(self, item: Reading | Verdict) -> Status:
+        if isinstance(item, Verdict):
+            return item.status
+        return Status.NOT_A_NUMBER if (item.ids, item.places) in self._failed else Status.OK
 
     def encode(self, batch: Batch) -> Tensor:
         """[B, width] float32 on the CPU, NaN where there is none; with gradient where trainable and gradients are enabled."""
@@ -229,7 +237,7 @@ class TextBackbone:
 
         if not readings:
             return torch.zeros(0, self.width)
-        number: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        number: dict[Tokens, int] = {}
         index = [number.setdefault((one.ids, one.places), len(number)) for one in readings]
         distinct = list(number)
         if self.trainable and torch.is_grad_enabled():
@@ -237,9 +245,10 @@ class TextBackbone:
                 return self._pooled(distinct)[index]
         with torch.no_grad():
             found = self._kept(distinct) if self.features_cache is not None else dict(enumerate(self._computed(distinct)))
+            self._failed.update(one for row, one in enumerate(distinct) if not bool(found[row].isfinite().all()))
             return torch.stack([found[row] for row in index])
 
-    def _kept(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[int, Tensor]:
+    def _kept(self, rows: Sequence[Tokens]) -> dict[int, Tensor]:
         """[width] of each row number: from the cache, or computed now, chunk by chunk, and kept."""
         cache = self.features_cache
         assert cache is not None
@@ -258,7 +267,7 @@ class TextBackbone:
                 self.progress(done, len(rows))
         return {row: known[key] for row, key in enumerate(keys)}
 
-    def _computed(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
+    def _computed(self, rows: Sequence[Tokens]) -> list[Tensor]:
         """[width] of each row without gradient; NaN for one that the model fails on."""
         import torch
 
@@ -279,7 +288,7 @@ class TextBackbone:
                         pending = [[row] for row in batch] + pending
         return [found[row] for row in range(len(rows))]
 
-    def _pooled(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
+    def _pooled(self, rows: Sequence[Tokens]) -> Tensor:
         """[n, width] float32 on the CPU: the mean of the states at each row's places; shared prefixes go through once."""
         import torch
 

@@ -31,12 +31,18 @@ FORMAT = 1
 class Backbone(Protocol):
     """What turns rows into vectors. Frozen ones are run once over all rows of a fit, trainable ones in every update.
 
-    width: of a vector. trainable: whether fitting changes it. settings: JSON-able, with a "kind" of
-    `catalogue.BACKBONES`; its class called with the others gives the backbone before training.
+    settings has a "kind" of `catalogue.BACKBONES`; its class called with the others gives the backbone before training.
     """
 
-    width: int
-    settings: dict[str, Any]
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What rebuilds it, with its "kind"."""
+        ...
 
     @property
     def trainable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from plaudit.rewards.learned.backbones import TextBackbone
 from plaudit.rewards.learned.base import Backbone, LearnedReward
 from plaudit.rewards.learned.distributional import MeanVarianceReward
 from plaudit.rewards.learned.ensemble import EnsembleReward
@@ -29,7 +30,7 @@ _HEADS: tuple[type[LearnedReward], ...] = (
 HEADS: dict[str, type[LearnedReward]] = {head.kind: head for head in _HEADS}
 """Every kind of learned reward; a new one is added above."""
 
-BACKBONES: dict[str, type[Backbone]] = {VectorBackbone.kind: VectorBackbone}
+BACKBONES: dict[str, type[Backbone]] = {VectorBackbone.kind: VectorBackbone, TextBackbone.kind: TextBackbone}
 """Every kind of backbone, by the "kind" of its settings."""
 
 
