@@ -5,6 +5,7 @@ A reward is named by one of these, tried in this order:
   FILE.yaml                    a composition, or a contract (it has a `kind`)
   FILE.py:OBJECT               a reward, or a plain function (prompt, response[, reference]) -> number, in the user's own file
   NAME                         one of `catalogue()`: a contract read by the engine, or a rule
+  FOLDER                       a learned reward (it has a reward.json), as `plaudit fit` writes it
   FOLDER or OWNER/NAME         a scalar reward model (AutoModelForSequenceClassification)
 """
 
@@ -92,6 +93,10 @@ class Resolver:
         if spec in self.entries:
             return self._build(spec, {})
         if Path(spec).is_dir() or (spec.count("/") == 1 and not spec.startswith(("/", "."))):
+            from plaudit.rewards.learned.checkpoint import is_reward_folder, load_reward
+
+            if is_reward_folder(spec):
+                return load_reward(spec)
             from plaudit.rewards.learned.scalar import ScalarRewardModel
 
             return ScalarRewardModel(spec)

@@ -15,7 +15,14 @@ Learned = TypeVar("Learned", bound=LearnedReward)
 
 def is_reward_folder(folder: str | Path) -> bool:
     """Whether a folder holds a learned reward."""
-    return (Path(folder) / REWARD_FILE).is_file()
+    return (_place(folder) / REWARD_FILE).is_file()
+
+
+def _place(folder: str | Path) -> Path:
+    """The folder, or the one that was about to be replaced when a save was killed."""
+    from plaudit.fitting.states import complete
+
+    return complete(Path(folder)) or Path(folder)
 
 
 def load_reward(folder: str | Path) -> LearnedReward:
@@ -41,7 +48,7 @@ def load_as(cls: type[Learned], folder: str | Path) -> Learned:
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder}/{REWARD_FILE}: settings that '{cls.kind}' does not take: {error}") from error
     try:
-        weights = load_file(str(Path(folder) / WEIGHTS_FILE))
+        weights = load_file(str(_place(folder) / WEIGHTS_FILE))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}/{WEIGHTS_FILE} cannot be read: {error}") from error
     reward.load_state_dict({"weights": weights, "temperature": about["temperature"]})
@@ -53,9 +60,7 @@ def load_as(cls: type[Learned], folder: str | Path) -> Learned:
 
 def read_about(folder: str | Path) -> Mapping[str, Any]:
     """reward.json. Raises UserError if it is missing, damaged, or of a newer format."""
-    from plaudit.fitting.states import complete
-
-    path = (complete(Path(folder)) or Path(folder)) / REWARD_FILE
+    path = _place(folder) / REWARD_FILE
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.fitting.config import FitConfig
 from plaudit.fitting.seeds import derive_seed, seeded
-from plaudit.fitting.train import ShuffledRows, TrainProgress, train
+from plaudit.fitting.train import ShuffledRows, TrainProgress, TrainResult, train
 from plaudit.rewards.learned.base import LearnedReward
 from plaudit.rewards.learned.calibrate import at_limit, fit_temperature
 from plaudit.rewards.learned.data import ENCODED, FitData
 from plaudit.rewards.learned.report import REPORT_FILE, FitReport, HeldOut, model_card
 from plaudit.rewards.learned.usable import SplitBy, Usable, blocks, clusters, split_units, usable_units
 from plaudit.types import Loss, UserError
+from plaudit.types.batch import select_rows
 from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RewardFitConfig:
             raise ValueError(f"split_by is prompt, user or none, not '{self.split_by}'")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """Some units of some data."""
 
@@ -72,8 +73,15 @@ class Part:
     def __len__(self) -> int:
         return len(self.units)
 
+    def updates(self, reward: LearnedReward) -> Tensor | list[list[int]]:
+        """What is shuffled and dealt out: units, or lists of those of one user or group."""
+        return self.units if reward.units in ("pairs", "rows") else blocks(reward, self.data, self.units)
+
     def pieces(self, reward: LearnedReward) -> Iterator[FitData]:
         """All units, about `UNITS_AT_ONCE` at a time, users and groups whole."""
+        if reward.units in ("pairs", "rows"):
+            yield from self.data.chunks(self.units, UNITS_AT_ONCE)
+            return
         piece: list[int] = []
         for block in blocks(reward, self.data, self.units):
             piece += block
@@ -107,13 +115,9 @@ def fit(
         raise NothingToFit(f"nothing can be learned from: {_reasons(usable, len(data))}")
     told, held = _split(reward, data, usable, config, validation)
     notes = _notes(told, held, config)
-    reward.temperature = 1.0
-    told, held = _encoded(reward, told, held)
-    prepared = reward.prepare(told.data, told.units.tolist())
-    if held is not None and held.data is told.data:
-        held.data = prepared
-    told.data = prepared
     partial = None if folder is None else _partial(Path(folder), reward, told, config)
+    reward.temperature = 1.0
+    told, held = _ready(reward, told, held)
     result = _train(reward, told, held, config, partial, progress)
     for module in reward.fitted_modules().values():
         module.eval()
@@ -177,27 +181,27 @@ def _notes(told: Part, held: Part | None, config: RewardFitConfig) -> list[str]:
     return notes
 
 
-def _encoded(reward: LearnedReward, told: Part, held: Part | None) -> tuple[Part, Part | None]:
-    """The same parts with the vectors of a frozen backbone beside their rows, computed once for each batch."""
-    if reward.backbone is None or reward.backbone.trainable:
-        return told, held
-    same = held is not None and held.data is told.data
-    for module in reward.backbone.modules().values():
-        module.eval()
-    parts = [told] if held is None else [told, held]
-    for number, part in enumerate(parts):
-        if number == 1 and same:
-            part.data = told.data
-            continue
-        part.data = _with_vectors(reward, part.data, parts if same else [part])
-    return told, held
-
-
-def _with_vectors(reward: LearnedReward, data: FitData, parts: Sequence[Part]) -> FitData:
+def _ready(reward: LearnedReward, told: Part, held: Part | None) -> tuple[Part, Part | None]:
+    """The same parts after `prepare`, with the vectors of a frozen backbone beside their rows."""
     import torch
 
-    assert reward.backbone is not None
-    rows = torch.unique(torch.cat([data.rows(part.units) for part in parts]))
+    if held is not None and held.data is told.data:
+        data = _with_vectors(reward, told.data, torch.cat([told.units, held.units]))
+        data = reward.prepare(data, told.units.tolist())
+        return Part(data, told.units), Part(data, held.units)
+    data = reward.prepare(_with_vectors(reward, told.data, told.units), told.units.tolist())
+    return Part(data, told.units), held and Part(_with_vectors(reward, held.data, held.units), held.units)
+
+
+def _with_vectors(reward: LearnedReward, data: FitData, units: Tensor) -> FitData:
+    """The data with an extra column of what a frozen backbone makes of the units' rows, each encoded once."""
+    import torch
+
+    if reward.backbone is None or reward.backbone.trainable:
+        return data
+    for module in reward.backbone.modules().values():
+        module.eval()
+    rows = data.rows(units)
     with torch.no_grad():
         if len(rows) == len(data.batch):
             vectors: Any = reward.backbone.encode(data.batch)
@@ -210,41 +214,42 @@ def _with_vectors(reward: LearnedReward, data: FitData, parts: Sequence[Part]) -
 def _train(
     reward: LearnedReward, told: Part, held: Part | None, config: RewardFitConfig, partial: Path | None,
     progress: Callable[[TrainProgress], None] | None,
-) -> Any:  # fmt: skip
+) -> TrainResult:  # fmt: skip
     """All epochs."""
-    modules, of_update = reward.fitted_modules(), blocks(reward, told.data, told.units)
-    shuffled = ShuffledRows(len(of_update), config.batch_units, derive_seed(config.seed, "units"))
+    modules, updates = reward.fitted_modules(), told.updates(reward)
+    shuffled = ShuffledRows(len(updates), config.batch_units, derive_seed(config.seed, "units"))
+    whole = reward.units in ("users", "groups")
 
-    def loss(chosen: Sequence[Sequence[int]]) -> Loss:
+    def loss(chosen: Any) -> Loss:
         for module in modules.values():
             module.train()
-        return reward.loss(told.data.select([unit for block in chosen for unit in block]))
+        return reward.loss(told.data.select([unit for block in chosen for unit in block] if whole else chosen))
 
     def validate() -> float:
         for module in modules.values():
             module.eval()
-        return mean_loss(reward, held, derive_seed(config.seed, "validation")) if held is not None else math.nan
+        return math.nan if held is None else mean_loss(reward, held, derive_seed(config.seed, "validation"))
 
     return train(
-        modules, _Batches(of_update, shuffled), loss, config.optimiser,
-        epochs=config.epochs, units=lambda chosen: sum(map(len, chosen)), validate=None if held is None else validate,
+        modules, _Batches(updates, shuffled), loss, config.optimiser, epochs=config.epochs,
+        units=(lambda chosen: sum(map(len, chosen))) if whole else len, validate=None if held is None else validate,
         patience=config.patience, seed=config.seed, progress=progress, folder=None if partial is None else partial / "epochs",
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Batches:
-    """Blocks of units in a new order each epoch; it has a length, so that a schedule knows its end."""
+    """Units, or lists of them, in a new order each epoch; it has a length, so that a schedule knows its end."""
 
-    of_update: Sequence[Sequence[int]]
+    updates: Tensor | list[list[int]]
     shuffled: ShuffledRows
 
     def __len__(self) -> int:
         return len(self.shuffled)
 
-    def __call__(self, epoch: int) -> Iterator[list[Sequence[int]]]:
+    def __call__(self, epoch: int) -> Iterator[Any]:
         for numbers in self.shuffled(epoch):
-            yield [self.of_update[number] for number in numbers]
+            yield select_rows(self.updates, numbers)
 
 
 def mean_loss(reward: LearnedReward, part: Part, seed: int) -> float:
@@ -304,9 +309,11 @@ def _labels_key(told: Part) -> str:
     columns: list[Any] = [told.units, data.ratings]
     if data.preferences is not None:
         columns += [data.preferences.first, data.preferences.second, data.preferences.prob, data.preferences.weight]
+    columns += [data.batch.prompts, data.batch.require_responses(), data.batch.references, data.batch.users, data.batch.groups]
     for column in columns:
-        digest.update(b"none" if column is None else column.detach().cpu().contiguous().numpy().tobytes())
-    for column in (data.batch.prompts, data.batch.require_responses(), data.batch.references, data.batch.users):
-        for value in column if column is not None else ():
+        if hasattr(column, "untyped_storage"):
+            digest.update(column.detach().cpu().contiguous().numpy().tobytes())
+            continue
+        for value in column if column is not None else ("no column",):
             digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -55,7 +55,7 @@ def pair_accuracy(gaps: Tensor, prob: Tensor) -> float:
     decided = prob != 0.5
     if not bool(decided.any()):
         return float("nan")
-    agreement = gaps[decided].sign() * (prob[decided] - 0.5).sign().to(gaps.dtype)
+    agreement = gaps[decided].sign().double() * (prob[decided] - 0.5).sign()
     return float((agreement + 1).mean() / 2)
 
 

@@ -164,9 +164,7 @@ def split_units(cluster: Tensor, share: float, seed: int) -> tuple[Tensor, Tenso
 
 
 def blocks(reward: LearnedReward, data: FitData, units: Tensor) -> list[list[int]]:
-    """What an update is made of: unit by unit, or all of one user's or group's. Raises UserError where the column is missing."""
-    if reward.units in ("pairs", "rows"):
-        return [[unit] for unit in units.tolist()]
+    """The units of each user or group, for rewards that are made of these. Raises UserError where the column is missing."""
     rows = data.rated[units] if data.preferences is None else data.preferences.first[units]
     of_unit = _block_numbers(reward, data.batch, rows)
     found: dict[int, list[int]] = {}
