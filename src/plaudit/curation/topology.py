@@ -216,3 +216,30 @@ def tree_edges(tree: Tree, variances: Sequence[float]) -> list[Edge]:
     """
     children = ((number, node) for number, node in enumerate(tree.nodes) if node.parent is not None)
     return [(node.parent, number, variances[node.depth - 1]) for number, node in children if node.parent is not None]
+
+
+def bound_violations(graphs: int, seed: int = 0) -> int:
+    """Over all pairs of nodes of so many random graphs: how often the shortest path is below the resistance, and how often one
+    more edge raises either. Theory says never."""
+    import random
+
+    count = 0
+    for number in range(graphs):
+        draw = random.Random(derive_seed(seed, "graph", number))
+        nodes = draw.randint(3, 14)
+        ends = [draw.sample(range(nodes), 2) for _ in range(draw.randint(1, 3 * nodes))]
+        edges = [(a, b, draw.uniform(0.1, 5.0)) for a, b in ends]
+        asked = [(a, b) for a in range(nodes) for b in range(a)]
+        # half of the edges are labels: repeated and contradicting ones are among them
+        few, many = (_half_labelled(nodes, edges[: len(edges) - less]) for less in (1, 0))
+        before, after = (few.distances(asked), few.resistances(asked)), (many.distances(asked), many.resistances(asked))
+        count += sum(int((path < exact * (1 - 1e-9)).sum()) for path, exact in (before, after))
+        count += sum(int((new > old * (1 + 1e-9)).sum()) for old, new in zip(before, after, strict=True))
+    return count
+
+
+def _half_labelled(nodes: int, edges: Sequence[Edge]) -> PreferenceGraph:
+    graph = PreferenceGraph(nodes, edges[::2])
+    for edge in edges[1::2]:
+        graph.add(*edge)
+    return graph

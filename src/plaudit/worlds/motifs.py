@@ -102,6 +102,27 @@ class MotifWorld(World):
         """[B] true reward; of a beginning, the mean over its uniform completions."""
         return ((self._raw(self.encode(texts)) - self._mean) / self._scale).float()
 
+    def hierarchy(self, variance: float) -> tuple[int, list[tuple[int, int, float]]]:
+        """(number of nodes, edges) of the tree of all beginnings, each edge from a beginning to one more letter of `variance`."""
+        starts = [self.node([self.letters[0] * depth])[0] for depth in range(self.depth + 1)]
+        count = starts[-1] + self.symbols**self.depth
+        parents = (
+            (starts[depth - 1] + place // self.symbols, starts[depth] + place)
+            for depth in range(1, self.depth + 1)
+            for place in range(self.symbols**depth)
+        )
+        return count, [(parent, child, variance) for parent, child in parents]
+
+    def node(self, texts: Sequence[str]) -> list[int]:
+        """The nodes of texts in `hierarchy`: level by level, in alphabetical order."""
+        found = []
+        for text in texts:
+            place = 0
+            for letter in text:
+                place = place * self.symbols + self.letters.index(letter)
+            found.append(sum(self.symbols**depth for depth in range(len(text))) + place)
+        return found
+
     def prompts(self, split: str, n: int, seed: int) -> Batch:
         """n prompts that differ in name only."""
         return Batch([f"{split} {seed}.{number}" for number in range(n)])
