@@ -2,7 +2,7 @@
 
 world:      {name: digits, ...}                      optional: gives prompts, a truth and start models
 generator:  NAME | {name: NAME, ...} | {base: LEVEL, seed: N} (of the world) | FILE.py:NAME
-objective:  NAME | {name: NAME, ...} | FILE.py:NAME
+objective:  NAME | {name: NAME, ...} | FILE.py:NAME  ppo: critic: copy | head | network | {kind:, width:, clip: ...} | FILE.py:NAME
 source:     {prompts: N (of the world) | FILE.jsonl, rows_per_draw: N, samples_per_prompt: N, how: {...}, split:, seed:}
 reward:     truth | anything that `plaudit judge --reward` takes, compositions included
 shaper:     NAME | {name: NAME, references: N, ...} | FILE.py:NAME
@@ -20,6 +20,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +34,31 @@ KEYS = (
 NEEDED = ("generator", "objective", "source", "reward")
 
 
-def read_config(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+def read_config(
+    path: Path, changes: Sequence[str] = (), keys: Sequence[str] = KEYS, needed: Sequence[str] = NEEDED
+) -> dict[str, Any]:
     """The settings in a YAML file, with `a.b=value` changes (values are YAML). Raises SpecError, naming the place."""
     try:
         document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise SpecError(f"{path}: expected settings by name, such as generator and objective")
+        raise SpecError(f"{path}: expected settings by name, such as {' and '.join(needed[:2])}")
+    return changed(document, changes, keys, needed, str(path))
+
+
+def changed(
+    document: dict[str, Any], changes: Sequence[str], keys: Sequence[str], needed: Sequence[str], where: str
+) -> dict[str, Any]:
+    """The document with `a.b=value` changes. Raises SpecError for settings that there are not, or that are missing."""
     for change in changes:
         _change(document, change)
-    unknown = [str(key) for key in document if key not in KEYS]
-    missing = [key for key in NEEDED if key not in document]
+    unknown = [str(key) for key in document if key not in keys]
+    missing = [key for key in needed if key not in document]
     if unknown:
-        raise SpecError(f"{path}: unknown setting '{unknown[0]}'; expected some of {', '.join(KEYS)}")
+        raise SpecError(f"{where}: unknown setting '{unknown[0]}'; expected some of {', '.join(keys)}")
     if missing:
-        raise SpecError(f"{path}: {', '.join(missing)} must be given")
+        raise SpecError(f"{where}: {', '.join(missing)} must be given")
     return document
 
 
@@ -75,7 +85,7 @@ class Parts:
         self.world = self._world()
         self.generator = self._generator()
         self.reward = self._reward(document["reward"])
-        self.objective = _named(document["objective"], "objective", _builder("plaudit.objectives.catalogue", "build_objective"))
+        self.objective = self._objective(document["objective"])
         self.source = self._source()
 
     def arguments(self) -> dict[str, Any]:
@@ -103,6 +113,15 @@ class Parts:
             settings = {name: value for name, value in spec.items() if name != "base"}
             return _called(self._of_world("base").base, "generator", spec["base"], **{"seed": 0, **settings})
         return _named(spec, "generator", _builder("plaudit.generators.catalogue", "build_generator"))
+
+    def _objective(self, spec: Any) -> Any:
+        """An objective; one with a critic may have it from the user's file, else it is built for the generator."""
+        if isinstance(spec, Mapping) and ".py:" in str(_name_of(spec.get("critic"))):
+            critic = spec["critic"]
+            own = dict(critic) if isinstance(critic, Mapping) else {"name": critic}
+            spec = {**spec, "critic": _named({**own, "generator": self.generator}, "critic", _no_names("critic"))}
+        build = _builder("plaudit.objectives.catalogue", "build_objective")
+        return _named(spec, "objective", partial(build, generator=self.generator))
 
     def _reward(self, spec: Any) -> Any:
         if spec == "truth":
@@ -201,6 +220,10 @@ def read_prompts(path: Path) -> Batch:
     extras: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in names}
     has = any(one is not None for one in references)
     return Batch([row["prompt"] for row in rows], references=references if has else None, extras=extras)
+
+
+def _name_of(spec: Any) -> Any:
+    return spec.get("name") if isinstance(spec, Mapping) else spec
 
 
 def _builder(module: str, name: str) -> Callable[..., Any]:

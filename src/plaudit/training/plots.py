@@ -45,12 +45,13 @@ def page(lines: Lines, name: str, done: int, stopped: str | None, scales: Sequen
     facts = {"steps": str(done), "ended": stopped or "as planned"}
     notes = [f"Step {line['step']}: {note}" for line in lines for note in line.get("notes", ())]
     shown = notes[:5] + ([f"... and {len(notes) - 5} more notes in metrics.jsonl"] if len(notes) > 5 else [])
-    plots = [_panel(panel, lines) for panel in _PANELS if any(name in line for line in lines for name in panel[3])]
+    plots = [panel_plot(panel, lines) for panel in _PANELS if any(name in line for line in lines for name in panel[3])]
     plots += [_scales(scales)] if len(scales) > 1 else []
     return render("page.html.j2", title=f"Training run {name}", facts=facts, notes=shown, plots=plots)
 
 
-def _panel(panel: tuple[str, str, str, tuple[str, ...]], lines: Lines) -> Any:
+def panel_plot(panel: tuple[str, str, str, tuple[str, ...]], lines: Lines) -> Any:
+    """A `report_plots.Plot` of curves by step. panel: key, title, question, and the figures' names in `lines`."""
     from plaudit.trust.report_plots import Plot
 
     key, title, question, names = panel
