@@ -30,6 +30,7 @@ WORLDS: dict[str, Builder] = {
     "dimensions": _built("dimensions:HiddenDimensions"),
     "grid": _built("grids:GridWorld"),
     "reasoning_gym": _built("reasoning_gym:ReasoningGymWorld"),
+    "scenes": _built("scenes:Scenes"),
     "set": _built("sets:SetWorld"),
     "strings": _built("strings:StringWorld"),
 }

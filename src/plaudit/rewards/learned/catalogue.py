@@ -11,6 +11,7 @@ from plaudit.rewards.learned.distributional import MeanVarianceReward
 from plaudit.rewards.learned.ensemble import EnsembleReward
 from plaudit.rewards.learned.heads import AspectsReward, BradleyTerryReward, OrdinalReward, RankingReward, RegressionReward
 from plaudit.rewards.learned.ideal_point import MixtureIdealPoint
+from plaudit.rewards.learned.two_tower import TwoTowerReward
 from plaudit.rewards.learned.variational import VariationalReward
 from plaudit.rewards.learned.vectors import VectorBackbone, VectorReward
 from plaudit.types import UserError
@@ -26,6 +27,7 @@ _HEADS: tuple[type[LearnedReward], ...] = (
     MixtureIdealPoint,
     VariationalReward,
     MeanVarianceReward,
+    TwoTowerReward,
 )
 HEADS: dict[str, type[LearnedReward]] = {head.kind: head for head in _HEADS}
 """Every kind of learned reward; a new one is added above."""
