@@ -13,6 +13,17 @@ from tests.training.small import Broken, GroupGradient, Match, Words
 def doubled(scores, batch):
     from plaudit.types import Scores
     return Scores(scores.values * 2)
+
+def critic(generator, clip=0.2):
+    import torch
+    from plaudit.objectives.policy_gradient import ModuleCritic
+    linear = torch.nn.Linear(1, 1)
+    return ModuleCritic(linear, lambda t: t.payload["letters"][..., None].float(), clip=clip)
+
+class Bright(Match):
+    def score(self, batch, ctx=None):
+        from plaudit.types import Scores
+        return Scores(batch.responses.mean(1))
 """
 SETTINGS = """
 generator: {name: "mine.py:Words", seed: 1}
@@ -80,6 +91,10 @@ def test_a_run_that_stops_early_says_why_and_exits_with_1(plaudit, folder):
         ("reward=truth", "'truth' is asked of a world"),
         ("world=nothing", "unknown world 'nothing'"),
         ("shaper=nothing", "unknown shaper 'nothing'"),
+        ("objective=ppo", "no critic of the kind 'by default' for a Words"),
+        ("objective={name: ppo, critic: big}", "unknown critic 'big'"),
+        ("objective={name: ppo, critic: {kind: copy, depth: 3}}", "'depth'"),
+        ("objective={name: ppo, critic: mine.py:nothing}", "defines no 'nothing'"),
         ("monitors=[nothing]", "unknown monitor 'nothing'"),
         ("reference_policy=nothing", "expected 'frozen copy', 'ema'"),
         ("generator.sead=2", "generator: "),
@@ -102,6 +117,36 @@ def test_what_cannot_be_built_is_said_in_a_sentence(plaudit, folder, change, say
     code, _, notes = plaudit("align", "small.yaml", "--set", change)
     assert code == 2
     assert says in notes
+
+
+PPO = """
+generator: {name: flow, shape: [4], width: 16, blocks: 1, steps: 4}
+objective: {name: ppo, critic: {width: 16, blocks: 1}}
+source: {prompts: prompts.jsonl, rows_per_draw: 24, samples_per_prompt: 8}
+reward: mine.py:Bright
+reference_policy: frozen copy
+run: {steps: 4, checkpoint_every: 2}
+fit: {learning_rate: 0.001, learning_rates: {critic: 0.01}}
+"""
+
+
+def test_ppo_by_name_has_its_critic_built_and_kept(plaudit, folder):
+    (folder / "ppo.yaml").write_text(PPO)
+    assert plaudit("align", "ppo.yaml", "--out", "whole")[0] == 0
+    assert plaudit("align", "ppo.yaml", "--out", "parts")[0] == 0
+    shutil.rmtree(folder / "parts" / "checkpoints" / "000004")
+    assert plaudit("align", "--resume", "parts")[0] == 0
+    lines = read_metrics(folder / "parts")
+    assert lines == read_metrics(folder / "whole")
+    assert lines[3]["lesson/rows_kept"] == 24
+
+
+def test_ppo_with_a_critic_of_ones_own(plaudit, folder):
+    changes = ("objective={name: ppo, critic: {name: mine.py:critic, clip: null}}", "reference_policy=frozen copy", "shaper=null")
+    code, _, notes = plaudit("align", "small.yaml", *(word for change in changes for word in ("--set", change)))
+    assert code == 0, notes
+    lines = read_metrics(folder / "runs" / "small")
+    assert all(line["update/loss"] == line["update/loss"] for line in lines[:4])
 
 
 def test_settings_are_needed_and_changed_in_place(folder, monkeypatch):

@@ -28,6 +28,20 @@ def test_settings_reach_the_objective():
     assert set(SELECTORS) == {"argmax", "top_fraction", "threshold", "luce", "extremes"}
 
 
+def test_ppo_has_a_critic_that_is_given_or_built():
+    from plaudit.generators.catalogue import build_generator
+    from plaudit.objectives.policy_gradient import ModuleCritic, ValueHead
+
+    given = ValueHead(Tabular())
+    assert build_objective("ppo", critic=given, kl=0.0).critic is given
+    flow = build_generator("flow", shape=[2], width=8, blocks=1)
+    built = build_objective("ppo", generator=flow, critic={"clip": None, "coefficient": 0.1, "width": 8}, lam=0.9)
+    assert isinstance(built.critic, ModuleCritic)
+    assert (built.critic.clip, built.critic.coefficient, built.advantage.lam) == (None, 0.1, 0.9)
+    with pytest.raises(SpecError, match="needs a critic, or the generator"):
+        build_objective("ppo")
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("grop", {}), ("grpo", {"clp": 1}), ("grpo", {"on_equal": "x"}), ("raft", {"selector": "best"}), ("dr_grpo", {})],

@@ -15,7 +15,6 @@ from plaudit.fitting import FitConfig
 from plaudit.generators.catalogue import build_generator
 from plaudit.generators.language.tiny import tiny_decoder
 from plaudit.objectives.catalogue import OBJECTIVES, build_objective
-from plaudit.objectives.policy_gradient.critic import ValueHead
 from plaudit.rewards.base import BaseReward
 from plaudit.training import OnPolicy, Run, RunConfig
 from plaudit.types import Batch, Context, Generator, Sampling, Scores
@@ -26,9 +25,9 @@ PREFERENCE = ("dpo", "ipo", "slic", "simpo", "kto")
 BALANCE = ("trajectory_balance", "detailed_balance", "subtrajectory_balance", "log_partition_variance")
 PAIRS = [
     *(("language", name) for name in (*POLICY, "ppo", *FILTERS, *PREFERENCE)),
-    *(("flow", name) for name in (*POLICY, *FILTERS, *PREFERENCE, "diffusion_dpo")),
-    *(("diffusion", name) for name in (*POLICY, *FILTERS, *PREFERENCE, "diffusion_dpo")),
-    *(("gflownet", name) for name in (*POLICY, *FILTERS, *BALANCE)),
+    *(("flow", name) for name in (*POLICY, "ppo", *FILTERS, *PREFERENCE, "diffusion_dpo")),
+    *(("diffusion", name) for name in (*POLICY, "ppo", *FILTERS, *PREFERENCE, "diffusion_dpo")),
+    *(("gflownet", name) for name in (*POLICY, "ppo", *FILTERS, *BALANCE)),
 ]
 SETTINGS: dict[str, dict[str, Any]] = {"dr_grpo": {"length": 8}}
 LEARNERS = [("language", "grpo"), ("language", "raft"), ("flow", "grpo"), ("diffusion", "grpo"), ("gflownet", "reinforce")]
@@ -58,12 +57,12 @@ def generator_of(family: str) -> Generator:
 
 def run_of(family: str, name: str, folder: Any, steps: int, rate: float) -> Run:
     generator = generator_of(family)
-    settings = {"critic": ValueHead(generator)} if name == "ppo" else SETTINGS.get(name, {})
+    critic = {"critic": "head" if family == "language" else None} if name == "ppo" else {}
     prompts = Batch(["b", "c"]) if family == "language" else Batch([{}, {}])
     how = Sampling(max_tokens=8, temperature=1.0) if family == "language" else None
     return Run(
         generator,
-        build_objective(name, **settings),
+        build_objective(name, generator=generator, **critic, **SETTINGS.get(name, {})),
         OnPolicy(prompts, rows_per_draw=16, samples_per_prompt=8, how=how),
         reward=Wanted(),
         reference_policy="frozen copy" if name in (*PREFERENCE, "diffusion_dpo", "ppo") else None,

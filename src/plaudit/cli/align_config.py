@@ -2,7 +2,7 @@
 
 world:      {name: digits, ...}                      optional: gives prompts, a truth and start models
 generator:  NAME | {name: NAME, ...} | {base: LEVEL, seed: N} (of the world) | FILE.py:NAME
-objective:  NAME | {name: NAME, ...} | FILE.py:NAME  ppo: critic: copy | head | network | {kind:, width:, clip: ...} | FILE.py:NAME
+objective:  NAME | {name: NAME, ...} | FILE.py:NAME   (ppo: critic: copy | head | network | {kind:, clip: ...} | FILE.py:NAME)
 source:     {prompts: N (of the world) | FILE.jsonl, rows_per_draw: N, samples_per_prompt: N, how: {...}, split:, seed:}
 reward:     truth | anything that `plaudit judge --reward` takes, compositions included
 shaper:     NAME | {name: NAME, references: N, ...} | FILE.py:NAME

@@ -10,7 +10,7 @@ from plaudit.objectives.filtering import FilteredFit, Selector, argmax, extremes
 from plaudit.objectives.flow_balance import FLOW_BALANCE
 from plaudit.objectives.imitation import Imitation
 from plaudit.objectives.preference import PREFERENCE
-from plaudit.types import Objective, SpecError
+from plaudit.types import Generator, Objective, SpecError
 
 Builder = Callable[..., Objective]
 
@@ -35,6 +35,19 @@ def raft(*, selector: str | Mapping[str, Any] | Selector = "argmax", **settings:
     return FilteredFit(SELECTORS[name](**arguments), **settings)
 
 
+def ppo(*, critic: Any = None, generator: Generator | None = None, **settings: Any) -> Objective:
+    """`policy_gradient.ppo`; critic: one that is there, or a kind of `build_critic`, or a mapping with its settings, for which
+    the generator is needed. Raises SpecError without either."""
+    if not isinstance(critic, policy_gradient.Critic):
+        if generator is None:
+            raise SpecError("ppo needs a critic, or the generator that one is built for")
+        wanted = {"kind": critic} if critic is None or isinstance(critic, str) else dict(critic)
+        critic = policy_gradient.build_critic(generator, **wanted)
+    return policy_gradient.ppo(critic, **settings)
+
+
+WITH_CRITIC = frozenset({"ppo"})
+"""Objectives that may need the generator to build their critic."""
 OBJECTIVES: dict[str, Builder] = {
     "grpo": policy_gradient.grpo,
     "dr_grpo": policy_gradient.dr_grpo,
@@ -42,7 +55,7 @@ OBJECTIVES: dict[str, Builder] = {
     "gspo": policy_gradient.gspo,
     "rloo": policy_gradient.rloo,
     "reinforce": policy_gradient.reinforce,
-    "ppo": policy_gradient.ppo,
+    "ppo": ppo,
     "pairwise_grpo": policy_gradient.pairwise_grpo,
     "brpo": policy_gradient.brpo,
     "raft": raft,
@@ -53,10 +66,13 @@ OBJECTIVES: dict[str, Builder] = {
 """What `build_objective` knows."""
 
 
-def build_objective(name: str, **settings: Any) -> Objective:
-    """The objective of that name. Raises SpecError for an unknown name or settings that it does not take."""
+def build_objective(name: str, *, generator: Generator | None = None, **settings: Any) -> Objective:
+    """The objective of that name. generator: what it will train, for objectives that build a critic (`WITH_CRITIC`).
+    Raises SpecError for an unknown name or settings that it does not take."""
     if name not in OBJECTIVES:
         raise SpecError(f"unknown objective '{name}'; expected one of {', '.join(sorted(OBJECTIVES))}")
+    if name in WITH_CRITIC:
+        settings["generator"] = generator
     try:
         return OBJECTIVES[name](**settings)
     except (TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from plaudit.objectives.policy_gradient.advantages import (
     segment_advantages,
     whiten,
 )
+from plaudit.objectives.policy_gradient.built_critic import build_critic
 from plaudit.objectives.policy_gradient.critic import Critic, ModuleCritic, ValueHead
 from plaudit.objectives.policy_gradient.kl import AdaptiveCoefficient, KLPenalty, kl_estimate, linear_schedule
 from plaudit.objectives.policy_gradient.named import (
@@ -54,6 +55,7 @@ __all__ = [
     "ValueHead",
     "batch_advantages",
     "brpo",
+    "build_critic",
     "dapo",
     "dr_grpo",
     "group_advantages",
