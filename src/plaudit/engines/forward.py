@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.engines.batches import pad_right, plan_batches
 from plaudit.engines.decoding import PaddedStepper, Stepper
+from plaudit.engines.packing import packed_linears
 from plaudit.engines.precision import Precision, reduce_precision
 from plaudit.engines.prefix_tree.cost import Shape, padded_estimate, tree_estimate
 from plaudit.engines.prefix_tree.trie import PrefixTree, build_tree, pack
@@ -227,12 +228,13 @@ class CausalModel:
         """A fresh stepper for one batch: over shared prompts where the model is served, else over padded rows."""
         if self.tree_refused is not None:
             padded = PaddedStepper(self.model, pad)
-            yield padded
+            with packed_linears(self.model):
+                yield padded
             self.computed += padded.computed
             return
         from plaudit.engines.prefix_tree.decode import TreeStepper, decoding_mode
 
-        with decoding_mode(self.model):
+        with decoding_mode(self.model), packed_linears(self.model):
             yield TreeStepper(self.model, self.trunk, self._run_tree)
 
     def continuation_log_probs(
