@@ -18,6 +18,7 @@ from plaudit.cli.common import err
 from plaudit.cli.demo import Demo
 from plaudit.cli.diff import Diff
 from plaudit.cli.doctor import Doctor
+from plaudit.cli.fit import Fit
 from plaudit.cli.judge import Judge
 from plaudit.cli.reproduce import Gallery, Reproduce, Seeds
 from plaudit.cli.rewards import Rewards
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Diff, tyro.conf.subcommand("diff")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Rewards, tyro.conf.subcommand("rewards")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Align, tyro.conf.subcommand("align")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Seeds, tyro.conf.subcommand("seeds")]
