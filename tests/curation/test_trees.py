@@ -169,13 +169,20 @@ def test_trees_of_a_language_model():
     segment = FixedSegments(tokens=3, depth=3, max_tokens=12, temperature=1.3)
     prompts = Batch(["ab", "c"])
     trees = grow_trees(generator, prompts, depth=3, branch=2, segment=segment, seed=0)
+    assert max(node.depth for tree in trees for node in tree.nodes) == 3
     for tree in trees:
-        assert max(node.depth for node in tree.nodes) > 1
         for node in tree.nodes[1:]:
             parent = tree.nodes[node.parent]
             assert node.text.startswith(parent.text)
             assert not parent.complete, "what has ended is not continued"
             assert len(node.text) <= min(12, 3 * node.depth if node.depth < 3 else 12), "one letter a token at most"
     assert grow_trees(generator, prompts, depth=3, branch=2, segment=segment, seed=0) == trees
-    sentences = grow_tree(generator, "ab", depth=2, branch=3, segment=Steps("sentence", Sampling(max_tokens=30, temperature=1.0)))
-    assert any(node.text.endswith(".") for node in sentences.nodes)
+    how = Steps("sentence", Sampling(max_tokens=30, temperature=1.0))
+    inner = [
+        tree.nodes[node.parent]
+        for tree in grow_trees(generator, Batch(["ab"] * 12), depth=2, branch=2, segment=how)
+        for node in tree.nodes
+        if node.depth == 2
+    ]
+    assert inner
+    assert all(node.text.endswith(".") for node in inner), "what goes on after a segment had come to a sentence's end"

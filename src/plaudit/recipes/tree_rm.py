@@ -124,7 +124,9 @@ def one_setting(
     from plaudit.worlds.motif_measures import measure, win_rate
     from plaudit.worlds.motifs import MotifReward
 
-    encode, found, picks = world.features if model == "linear" else world.places, dict[str, float](), dict[str, Tensor]()
+    encode = world.features if model == "linear" else world.places
+    found: dict[str, float] = {}
+    picks: dict[str, Tensor] = {}
     for name, rows in sources.items():
         labelled, _ = label_pairs(rows[:pairs], MotifReward(world, beta), draw=derive_seed(seed, name, beta))
         reward = fitted(config, encode, model, labelled, seed)
