@@ -106,10 +106,12 @@ def fit(
     validation: held-out data of its own; None: a part of `data` is held out. folder: where the reward, its model card and the
     report are written in the end; a fit that was killed goes on from its last whole epoch when it is called again with the same
     data and settings, with the same numbers. A frozen backbone encodes every row once. progress: told after each update.
-    What cannot be learned from is left out and counted (`usable.usable_units`). Raises NothingToFit if nothing is left, UserError
+    What cannot be learned from is left out and counted (`usable.usable_units`). Heads that are fitted on rated rows do not read
+    pairs where there are ratings. Raises NothingToFit if nothing is left, UserError
     for labels that this kind of reward is not fitted on, or for a folder with a half fit of something else.
     """
     config = config or RewardFitConfig()
+    data, validation = _as_read(reward, data), None if validation is None else _as_read(reward, validation)
     usable = usable_units(reward, data)
     if not len(usable.units):
         raise NothingToFit(f"nothing can be learned from: {_reasons(usable, len(data))}")
@@ -137,6 +139,12 @@ def fit(
     return report
 
 
+def _as_read(reward: LearnedReward, data: FitData) -> FitData:
+    """The data without its pairs, where the reward is fitted on rated rows and there are ratings."""
+    by_rows = reward.units in ("rows", "groups") and data.ratings is not None
+    return replace(data, preferences=None) if by_rows and data.preferences is not None else data
+
+
 def _reasons(usable: Usable, total: int) -> str:
     listed = ", ".join(f"{count} {reason}" for reason, count in usable.left_out.items())
     return f"{total} labels, of which {listed} were left out" if listed else "there are no labels"
@@ -149,20 +157,9 @@ def _split(
     if validation is not None:
         held = Part(validation, usable_units(reward, validation).units)
         return Part(data, usable.units), held if len(held) else None
-    of_unit = _joined_blocks(reward, data, usable.units, clusters(data, usable.units, config.split_by))
+    of_unit = clusters(data, usable.units, config.split_by, whole_groups=reward.units == "groups")
     kept, out = split_units(of_unit, config.validation, config.seed)
     return Part(data, usable.units[kept]), Part(data, usable.units[out]) if len(out) else None
-
-
-def _joined_blocks(reward: LearnedReward, data: FitData, units: Tensor, cluster: Tensor) -> Tensor:
-    """[U] clusters, where a group that is never divided is in one of them. Users may be on both sides of a split by prompt."""
-    if reward.units != "groups":
-        return cluster
-    place = {unit: number for number, unit in enumerate(units.tolist())}
-    joined = cluster.clone()
-    for block in blocks(reward, data, units):
-        joined[[place[unit] for unit in block]] = joined[place[block[0]]]
-    return joined
 
 
 def _notes(told: Part, held: Part | None, config: RewardFitConfig) -> list[str]:

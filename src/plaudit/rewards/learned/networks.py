@@ -82,5 +82,5 @@ def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         raise ValueError("there are no rows to take moments of")
     mean = total / count.clamp(min=1)
     variance = squares / count.clamp(min=1) - mean.square()
-    deviation = torch.where(variance > 1e-12 * (1 + (mean + shift).square()), variance.clamp(min=0).sqrt(), 1.0)
+    deviation = torch.where(variance > 1e-20 * (1 + (mean + shift).square()), variance.clamp(min=0).sqrt(), 1.0)
     return (mean + shift).float(), deviation.float()

@@ -116,26 +116,45 @@ def _numbers(keys: Iterable[Hashable]) -> list[int]:
     return [found.setdefault(key, len(found)) for key in keys]
 
 
-def clusters(data: FitData, units: Tensor, by: SplitBy) -> Tensor:
+def clusters(data: FitData, units: Tensor, by: SplitBy, *, whole_groups: bool = False) -> Tensor:
     """[U] int64: units that hang together by a prompt (or user) that their rows share, directly or through other units.
 
-    by "none": every unit on its own. Raises UserError for a split by user without users.
+    by "none": every unit on its own. whole_groups: rated rows of one `batch.groups` hang together as well.
+    Raises UserError for a split by user without users, or for whole groups without groups.
     """
+    import torch
+
+    names = torch.arange(len(data.batch))
+    if by == "user" and data.batch.users is None:
+        raise UserError("the data has no users to split by")
+    if by != "none":
+        keys = map(_prompt_key, data.batch.prompts) if by == "prompt" else _keys(data.batch.users)
+        names = torch.tensor(_numbers(keys), dtype=torch.int64)
+    if data.preferences is not None:
+        if by == "none":
+            return torch.arange(len(units))
+        first, second = names[data.preferences.first[units]], names[data.preferences.second[units]]
+        return _components(first, second)
+    own = names[data.rated[units]]
+    if not whole_groups:
+        return own
+    if data.batch.groups is None:
+        raise UserError("groups are to be kept whole, and the data has none")
+    _, group = torch.unique(data.batch.groups[data.rated[units]], return_inverse=True)
+    return _components(own, len(names) + group)
+
+
+def _components(first: Tensor, second: Tensor) -> Tensor:
+    """[U] the component that each edge lies in, of the graph of edges between numbered nodes."""
+    import numpy
     import torch
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    if by == "none":
-        return torch.arange(len(units))
-    if by == "user" and data.batch.users is None:
-        raise UserError("the data has no users to split by")
-    keys = map(_prompt_key, data.batch.prompts) if by == "prompt" else _keys(data.batch.users)
-    names = torch.tensor(_numbers(keys), dtype=torch.int64)
-    if data.preferences is None:
-        return names[data.rated[units]]
-    first, second = names[data.preferences.first[units]], names[data.preferences.second[units]]
-    count = int(names.max()) + 1 if len(names) else 0
-    edges = coo_matrix((torch.ones(len(units)).numpy(), (first.numpy(), second.numpy())), shape=(count, count))
+    if not len(first):
+        return torch.zeros(0, dtype=torch.int64)
+    count = int(torch.maximum(first, second).max()) + 1
+    edges = coo_matrix((numpy.ones(len(first), dtype=numpy.int8), (first.numpy(), second.numpy())), shape=(count, count))
     _, component = connected_components(edges, directed=False)
     return torch.from_numpy(component).to(torch.int64)[first]
 
