@@ -87,8 +87,9 @@ def triplets(config: Config, world: Scenes, seed: int) -> tuple[Batch, dict[str,
     feed = world.pictures(config.images, derive_seed(seed, "feed"), split="train")
     log, truth = world.feed(feed, derive_seed(seed, "log")), world.truth.score(feed).values
     built = {RAW: count_triplets(feed, log, seed=seed)[0], DEBIASED: community_triplets(feed, log, seed=seed)[0]}
+    built[WHOLE] = built[DEBIASED]
     right = {name: float((truth[pairs.first] > truth[pairs.second]).float().mean()) for name, pairs in built.items()}
-    return feed, {name: (pairs, right[name]) for name, pairs in (*built.items(), (WHOLE, built[DEBIASED]))}
+    return feed, {name: (pairs, right[name]) for name, pairs in built.items()}
 
 
 def arms(config: Config, world: Scenes, seed: int) -> dict[str, Arm]:

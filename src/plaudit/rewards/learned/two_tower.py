@@ -73,7 +73,7 @@ class TwoTowerReward(LearnedReward):
     that is not finite -> NOT_A_NUMBER.
     """
 
-    kind: ClassVar[str] = "two_tower"
+    kind: ClassVar[str] = "two-tower"
 
     def __init__(
         self,

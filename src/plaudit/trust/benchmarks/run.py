@@ -110,26 +110,40 @@ def run_benchmark(
     files that list the better response first. Rows that cannot be judged are counted, the rest is finished.
     Raises UserError where the reward cannot do what the benchmark asks.
     """
+    loaded = rows if isinstance(rows, Loaded) else None
+    given = loaded.rows if loaded is not None else list(rows)  # type: ignore[arg-type]
+    whole, rounds, stopped = judge_rows(benchmark, reward, given, store=store, context=context, votes=votes, progress=progress)
+    report = report_of(benchmark, whole, asked=len(given), loaded=loaded)
+    report.votes, report.stopped = rounds, stopped
+    report.complete = report.complete and stopped is None
+    return report
+
+
+def judge_rows(
+    benchmark: Benchmark,
+    reward: BaseReward,
+    rows: Sequence[Row],
+    *,
+    store: Store | None = None,
+    context: Context | None = None,
+    votes: int = 1,
+    progress: Progress | None = None,
+) -> tuple[list[RowResult], int, str | None]:
+    """`run_benchmark` without the report: (results with their votes, how many votes there are, why the run ended early)."""
     if votes < 1:
         raise UserError(f"votes is {votes}, expected 1 or more")
     if benchmark.needs == "score" and reward.native == "compare":
         raise UserError(f"benchmark '{benchmark.name}' judges responses one by one: the reward '{reward.name}' only compares")
-    loaded = rows if isinstance(rows, Loaded) else None
-    given = loaded.rows if loaded is not None else list(rows)  # type: ignore[arg-type]
     context = context or Context()
     rounds = votes if getattr(reward, "uses_seed", True) else 1
     turns: list[list[RowResult]] = []
     stopped: str | None = None
     for turn in range(rounds):
-        judged, stopped = _judge(benchmark, reward, given, store, replace(context, seed=context.seed + turn), progress)
+        judged, stopped = _judge(benchmark, reward, rows, store, replace(context, seed=context.seed + turn), progress)
         turns.append(judged)
         if stopped is not None:
             break
-    whole = [majority(list(each)) for each in zip(*turns, strict=False)]
-    report = report_of(benchmark, whole, asked=len(given), loaded=loaded)
-    report.votes, report.stopped = rounds, stopped
-    report.complete = report.complete and stopped is None
-    return report
+    return [majority(list(each)) for each in zip(*turns, strict=False)], rounds, stopped
 
 
 def _judge(
