@@ -10,9 +10,10 @@ from plaudit.types import UserError
 
 
 class Trackers:
-    """Sends metrics to the trackers that are named; with none it does nothing. Raises UserError for one that cannot be used."""
+    """Sends metrics to trackers; with none it does nothing. names: what accelerate calls them, or objects of its `GeneralTracker`.
+    Raises UserError for one that cannot be used."""
 
-    def __init__(self, names: Sequence[str], folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[Any], folder: Path, config: Mapping[str, Any]) -> None:
         self._accelerator: Any = None
         if not names:
             return
@@ -22,9 +23,9 @@ class Trackers:
             self._accelerator = Accelerator(log_with=list(names), project_dir=str(folder))
             self._accelerator.init_trackers("plaudit", config=_flat(config))
         except (ImportError, ValueError) as error:
-            raise UserError(f"trackers {', '.join(names)}: {error}") from error
+            raise UserError(f"trackers {_listed(names)}: {error}") from error
         if len(self._accelerator.log_with) < len(set(names)):
-            raise UserError(f"of the trackers {', '.join(names)} some are not installed")
+            raise UserError(f"of the trackers {_listed(names)} some are not installed")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One step's numbers."""
@@ -35,6 +36,10 @@ class Trackers:
         """Flush."""
         if self._accelerator is not None:
             self._accelerator.end_training()
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(str(getattr(name, "name", name)) for name in names)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
