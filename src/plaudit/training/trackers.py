@@ -10,7 +10,7 @@ from plaudit.types import UserError
 
 
 class Trackers:
-    """Sends metrics to trackers; with none it does nothing. names: what accelerate calls them, or objects of its `GeneralTracker`.
+    """Sends metrics to trackers; with none it does nothing. names: as accelerate knows them, or objects of its `GeneralTracker`.
     Raises UserError for one that cannot be used."""
 
     def __init__(self, names: Sequence[Any], folder: Path, config: Mapping[str, Any]) -> None:
