@@ -2,10 +2,15 @@
 
 import torch
 
+from plaudit.fitting import FitConfig
 from plaudit.rewards.learned.data import FitData
+from plaudit.rewards.learned.fit import RewardFitConfig
+from plaudit.rewards.learned.heads import BradleyTerryReward
+from plaudit.rewards.learned.vectors import VectorBackbone
 from plaudit.types import Batch, Preferences
 
 TRUTH = torch.tensor([1.0, -2.0, 0.5, 0.0])
+QUICK = RewardFitConfig(epochs=6, batch_units=50, optimiser=FitConfig(learning_rate=0.05), patience=None)
 
 
 def vectors(n, seed=0, scale=1.0):
@@ -33,3 +38,17 @@ def rated(n=300, seed=0, noise=0.1):
 def direction(weights):
     """A vector of length 1."""
     return weights.detach() / weights.detach().norm()
+
+
+def linear():
+    return BradleyTerryReward(VectorBackbone(4))
+
+
+def told(batch, edges, prob):
+    first, second = (torch.tensor(column, dtype=torch.int64) for column in zip(*edges, strict=True))
+    return FitData(batch, Preferences(first, second, torch.tensor(prob)))
+
+
+def texts(responses, prompts=None):
+    """A batch of texts whose vectors are in an extra column."""
+    return Batch(prompts or ["q"] * len(responses), responses, extras={"x": vectors(len(responses))})

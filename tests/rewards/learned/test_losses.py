@@ -58,8 +58,8 @@ def test_bradley_terry_with_weights_and_centring():
 def test_swapping_the_sides_of_all_pairs_changes_nothing():
     rewards, told = normal(10, grad=False), edges([1.0, 0.0, 0.5, 0.3, 0.9])
     swapped = Preferences(told.second, told.first, 1 - told.prob)
-    for settings in ({}, {"margin": 0.7}, {"smoothing": 0.1}, {"centring": 0.2}):
-        mine, other = (bradley_terry_loss(rewards, pairs, **settings).total for pairs in (told, swapped))
+    for how in ({}, {"margin": 0.7}, {"smoothing": 0.1}, {"centring": 0.2}):
+        mine, other = (bradley_terry_loss(rewards, pairs, **how).total for pairs in (told, swapped))
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
 
 

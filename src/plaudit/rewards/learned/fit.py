@@ -18,7 +18,7 @@ from plaudit.rewards.learned.calibrate import at_limit, fit_temperature
 from plaudit.rewards.learned.data import ENCODED, FitData
 from plaudit.rewards.learned.report import REPORT_FILE, FitReport, HeldOut, model_card
 from plaudit.rewards.learned.usable import SplitBy, Usable, blocks, clusters, split_units, usable_units
-from plaudit.types import Loss, UserError
+from plaudit.types import Loss, Status, UserError
 from plaudit.types.batch import select_rows
 from plaudit.types.keys import content_key
 
@@ -119,7 +119,7 @@ def fit(
     notes = _notes(told, held, config)
     partial = None if folder is None else _partial(Path(folder), reward, told, config)
     reward.temperature = 1.0
-    told, held = _ready(reward, told, held)
+    told, held = _ready(reward, told, held, usable.left_out)
     result = _train(reward, told, held, config, partial, progress)
     for module in reward.fitted_modules().values():
         module.eval()
@@ -178,16 +178,44 @@ def _notes(told: Part, held: Part | None, config: RewardFitConfig) -> list[str]:
     return notes
 
 
-def _ready(reward: LearnedReward, told: Part, held: Part | None) -> tuple[Part, Part | None]:
-    """The same parts after `prepare`, with the vectors of a frozen backbone beside their rows."""
+def _ready(reward: LearnedReward, told: Part, held: Part | None, left_out: dict[str, int]) -> tuple[Part, Part | None]:
+    """The same parts after `prepare`, with the vectors of a frozen backbone beside their rows.
+
+    Units with a row that came out as NaN are added to `left_out`. Raises NothingToFit if none is left to fit on.
+    """
     import torch
 
     if held is not None and held.data is told.data:
         data = _with_vectors(reward, told.data, torch.cat([told.units, held.units]))
-        data = reward.prepare(data, told.units.tolist())
-        return Part(data, told.units), Part(data, held.units)
-    data = reward.prepare(_with_vectors(reward, told.data, told.units), told.units.tolist())
-    return Part(data, told.units), held and Part(_with_vectors(reward, held.data, held.units), held.units)
+        told, held = Part(data, told.units), Part(data, held.units)
+    else:
+        told = Part(_with_vectors(reward, told.data, told.units), told.units)
+        held = held and Part(_with_vectors(reward, held.data, held.units), held.units)
+    shared = held is not None and held.data is told.data
+    told = _readable(told, left_out)
+    held = held and _readable(held, left_out if shared else {})
+    if not len(told):
+        raise NothingToFit(f"nothing can be learned from: the backbone could encode none of the rows ({left_out})")
+    prepared = reward.prepare(told.data, told.units.tolist())
+    if held is not None and len(held):
+        return Part(prepared, told.units), Part(prepared, held.units) if shared else held
+    return Part(prepared, told.units), None
+
+
+def _readable(part: Part, left_out: dict[str, int]) -> Part:
+    """The part without the units of rows whose vector is not finite; they are counted."""
+    import torch
+
+    vectors: Any = part.data.batch.extras.get(ENCODED)
+    if vectors is None:
+        return part
+    fine, told = torch.isfinite(vectors).all(1), part.data.preferences
+    kept = fine[part.data.rated[part.units]] if told is None else fine[told.first[part.units]] & fine[told.second[part.units]]
+    lost = int((~kept).sum())
+    if lost:
+        label = Status.NOT_A_NUMBER.label
+        left_out[label] = left_out.get(label, 0) + lost
+    return Part(part.data, part.units[kept]) if lost else part
 
 
 def _with_vectors(reward: LearnedReward, data: FitData, units: Tensor) -> FitData:
