@@ -1,33 +1,13 @@
-"""Decoders small enough to be trained from nothing on a laptop, with one token a character."""
+"""Tiny decoders as generators (`plaudit.engines.tiny`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from plaudit.engines.tiny import BEGIN, END, UNKNOWN, character_tokenizer, tiny_causal_model
 from plaudit.generators.language.generator import LanguageGenerator
 
-BEGIN, END, UNKNOWN = "<begin>", "<end>", "<unknown>"
-
-
-def character_tokenizer(characters: str) -> Any:
-    """A transformers tokenizer of one token a character; every text begins with `<begin>` and a finished one ends with `<end>`.
-
-    Other characters become `<unknown>`. Raises ValueError where a character is given twice or there is none.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    if not characters or len(set(characters)) != len(characters):
-        raise ValueError(f"an alphabet needs at least one character, and each once: {characters!r}")
-    special = (BEGIN, END, UNKNOWN)
-    vocabulary = {token: number for number, token in enumerate((*special, *characters))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, vocabulary[BEGIN])])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END, unk_token=UNKNOWN, model_max_length=10**9
-    )
+__all__ = ["BEGIN", "END", "UNKNOWN", "character_tokenizer", "tiny_decoder"]
 
 
 def tiny_decoder(
@@ -46,24 +26,7 @@ def tiny_decoder(
     layers of `width` with `heads` heads and a feed-forward of 4 times the width; at most `context` characters. Head and
     embeddings are apart. The seed decides all weights.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
     tokenizer = character_tokenizer(characters)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=context,
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=False,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    size = {"layers": layers, "width": width, "heads": heads, "context": context}
+    model = tiny_causal_model(tokenizer, **size, dtype=dtype, seed=seed)
     return LanguageGenerator(model, tokenizer=tokenizer, seed=seed, **settings)
