@@ -217,19 +217,24 @@ def _matched(
 ) -> list[tuple[int, int]]:
     """Positives with negatives in random order: no row in more than `per_sample` pairs, no more than `per_prompt` pairs.
 
-    Positive k of a round meets negative k + round: each round every row gets at most one partner.
+    In a turn each row of the shorter side meets another row of the longer one, so that partners are used evenly.
     """
     first = [good[place] for place in permutation(len(good), derive_seed(seed, "positives"))]
     second = [bad[place] for place in permutation(len(bad), derive_seed(seed, "negatives"))]
     if not first or not second:
         return []
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
-    pairs = []
+    pairs: list[tuple[int, int]] = []
+    shifts: list[int] = []
     for turn in range(min(rules.per_sample, len(longer))):
+        shift = turn * len(shorter) % len(longer)
+        while shift in shifts:
+            shift = (shift + 1) % len(longer)
+        shifts.append(shift)
         for place, row in enumerate(shorter):
-            other = longer[(place + turn * len(shorter)) % len(longer)]
+            other = longer[(place + shift) % len(longer)]
             pair = (other, row) if longer is first else (row, other)
             apart = abs(exposures[pair[0]].posted - exposures[pair[1]].posted)
             if rules.posted_within is None or apart <= rules.posted_within:
                 pairs.append(pair)
-    return list(dict.fromkeys(pairs))[: rules.per_prompt]
+    return pairs[: rules.per_prompt]
