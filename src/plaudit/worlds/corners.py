@@ -1,7 +1,7 @@
 """`CornerWorld`: users of four kinds, each of whom wants to be in another corner of a grid (card 34).
 
-A response is a cell as (x, y) in [-1, 1]. A user's reward is minus the Euclidean distance to their corner, in cells; with Manhattan
-distances the four rewards would add up to a constant, and a reward of the crowd would have nothing to learn.
+A response is a cell as (x, y) in [-1, 1]. A user's reward is minus the Euclidean distance to their corner, in cells; with
+Manhattan distances the four rewards would add up to a constant, and a reward of the crowd would have nothing to learn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.fitting.seeds import derive_seed
 from plaudit.rewards.base import BaseReward
-from plaudit.types import Batch, Context, Generator, Preferences, Scores, States, StepStats, Trajectories, World
+from plaudit.types import Batch, Context, Generator, Preferences, Reward, Scores, States, StepStats, Trajectories, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +64,26 @@ class CornerWorld(World):
         draw = torch.Generator().manual_seed(derive_seed(seed, "cells"))
         return self.cells[torch.randint(self.side**2, (pairs, 2), generator=draw)]
 
+    def candidates(self, sets: int, size: int, seed: int) -> tuple[Batch, Tensor]:
+        """Sets of `size` questions: the cells as rows, and [sets, size, 2] row numbers."""
+        import torch
+
+        cells = self.questions(sets * size, seed).reshape(-1, 2)
+        return Batch(["where to go?"] * len(cells), cells), torch.arange(len(cells)).reshape(sets, size, 2)
+
+    def cells_of(self, batch: Batch) -> Tensor:
+        """[B, 2] the responses."""
+        import torch
+
+        return torch.as_tensor(batch.require_responses())
+
+    def chance_near(self, probabilities: Tensor, users: Sequence[str]) -> float:
+        """Mean over users of the probability [users, cells] of a cell near their corner (`near`)."""
+        import torch
+
+        near = torch.stack([self.near(self.cells, [user] * self.side**2) for user in users])
+        return float((probabilities.detach() * near).sum(1).mean())
+
     def comparisons(self, users: Sequence[str], pairs: int, seed: int, *, noisy: bool = True) -> tuple[Batch, Preferences]:
         """So many pairs of random cells a user; rows 2p and 2p + 1 are a pair. See `answers`."""
         return self.answers(users, self.questions(len(users) * pairs, seed).reshape(len(users), pairs, 2, 2), seed, noisy=noisy)
@@ -93,6 +113,16 @@ class CornerWorld(World):
     def everywhere(self, users: Sequence[str]) -> Batch:
         """Every cell for every user, rows of a user next to each other."""
         return self._batch(self.cells.repeat(len(users), 1), [user for user in users for _ in range(self.side**2)])
+
+    def success(self, reward: Reward, users: Sequence[str]) -> float:
+        """Share of users whose best cell by the reward is near their corner."""
+        values = reward.score(self.everywhere(users)).values.reshape(len(users), -1)
+        return float(self.near(self.cells[values.argmax(1)], users).float().mean())
+
+    def scale_ratio(self, reward: Reward, users: Sequence[str]) -> float:
+        """Largest over smallest deviation of a user's rewards over all cells."""
+        deviations = reward.score(self.everywhere(users)).values.reshape(len(users), -1).std(1)
+        return float(deviations.max() / deviations.min())
 
     def prompts(self, split: str, n: int, seed: int) -> Batch:
         """n questions of where to go, by users who are in no other split."""
@@ -131,6 +161,28 @@ class CornerDistance(BaseReward):
             raise ValueError("every row needs a user: there is no goal without a person")
         cells, goals = torch.as_tensor(batch.require_responses()), self.world.goals([str(user) for user in batch.users])
         return Scores(-(cells - goals).norm(dim=1) * (self.world.side - 1) / 2)
+
+
+class KindScaled(BaseReward):
+    """A reward times 1 to `most`, growing geometrically with the kind of the row's user: Bradley-Terry leaves scales open."""
+
+    name = "scaled by kind"
+    uses_seed = False
+
+    def __init__(self, reward: BaseReward, world: CornerWorld, most: float = 10.0) -> None:
+        self.reward, self.world, self.most = reward, world, most
+        self.settings = {"reward": reward.fingerprint(), "kinds": world.kinds, "seed": world.seed, "most": most}
+
+    def score(self, batch: Batch, ctx: Context | None = None) -> Scores:
+        """[B] scaled. Raises ValueError where the rows have no users."""
+        import torch
+
+        if batch.users is None:
+            raise ValueError("every row needs a user: there is no kind without a person")
+        found = self.reward.score(batch, ctx)
+        kinds = {user: self.world.kind(str(user)) for user in dict.fromkeys(batch.users)}
+        steps = torch.tensor([kinds[user] for user in batch.users]) / max(1, self.world.kinds - 1)
+        return Scores(found.values * self.most**steps, found.status)
 
 
 class CellPolicy(Generator):

@@ -22,7 +22,7 @@ ENUMERATED = 20
 
 
 def label_vectors(pairs: int, most: int, seed: int) -> Tensor:
-    """[L, pairs] bool, different label vectors: all 2^pairs where these are at most `most`, else `most` of them drawn by chance."""
+    """[L, pairs] bool, different label vectors: all 2^pairs where these are at most `most`, else `most` of them by chance."""
     import torch
 
     draw = random.Random(seed)
@@ -49,7 +49,7 @@ def gain(means: Tensor, variances: Tensor, form: Form = "total") -> Tensor:
 
 
 def answered(reward: VariationalReward, batch: Batch, sets: Tensor, labels: Tensor) -> Posterior:
-    """Posteriors [L, S, d] of every set [S, N, 2] (row numbers of the batch) under every label vector [L, N] (True: first wins)."""
+    """Posteriors [L, S, d] of every set [S, N, 2] (row numbers) under every label vector [L, N] (True: first wins)."""
     import torch
 
     with torch.no_grad():

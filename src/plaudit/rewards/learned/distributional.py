@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class MeanVarianceReward(HeadReward):
     """r(s) ~ N(mean(s), deviation(s)^2), P(a beats b) = Phi((mean_a - mean_b) / sqrt(deviation_a^2 + deviation_b^2)).
 
-    Siththaranjan et al., "Distributional preference learning", arXiv 2312.08358, section 4: the variance shows where hidden context
-    matters. deviation = softplus of the head's second number; `score` gives the mean, with the deviation as spread.
+    Siththaranjan et al., "Distributional preference learning", arXiv 2312.08358, section 4: the variance shows where hidden
+    context matters. deviation = softplus of the head's second number; `score` gives the mean, with the deviation as spread.
     """
 
     kind = "mean-variance"

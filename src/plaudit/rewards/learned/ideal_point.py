@@ -49,16 +49,17 @@ def margin_losses(gaps: Tensor, prob: Tensor, kind: Margin = "logistic", gamma: 
 
 
 class MixtureIdealPoint(LearnedReward):
-    """r_i(c, x) = -s |f(h) - a_i| (similarity "distance") or s cos(f(h), a_i) ("angle"), s <= 100 learned where the loss is logistic.
+    """r_i(c, x) = -s |f(h) - a_i| (similarity "distance") or s cos(f(h), a_i) ("angle"); s <= 100, learned if logistic.
 
     ideal: "f(Pw)" (default), "f(P)w", "Pw": one ideal point a user (PAL-A), prototypes in the backbone's space or, for the last,
     in the learned one; "prompt": a_i(c) = sum_k w_ik g_k(prompt vector) (PAL-B), read by `prompt_backbone`. k: prototypes; k = 1
-    is the same for everybody. width, hidden: of the learned space and of the one hidden layer of f and g_k. residual: f(h) + h, for
-    equal widths. loss: see `margin_losses`; per_user: a user's pairs weigh 1 / their number. bound: adds bound x sum max(0,
-    |a_k| - 4) a pair over the prototypes; 0 as published, where it did harm. partition: at evaluation a user is the one prototype
-    of the largest weight.
-    f and g_k have GELU between layers (published: ReLU in f of PAL-A). unknown: users never seen are "mean" (mean weights of those seen, with a warning) or "status" (NOT_APPLICABLE).
-    users: those known; they come from the data. fixed: one mixture [K] for every row, whoever's it is (`as_fixed`). A label switch of the prototypes changes nothing, and unused ones are legal.
+    is the same for everybody. width, hidden: of the learned space and of the one hidden layer of f and g_k, with GELU
+    (published: ReLU in f of PAL-A). residual: f(h) + h, for equal widths. loss: see `margin_losses`. per_user: a user's pairs
+    weigh 1 / their number. bound: adds bound x sum max(0, |a_k| - 4) a pair over the prototypes; 0 as published, where it did
+    harm. partition: at evaluation a user is the one prototype of the largest weight. unknown: users never seen are "mean" (mean
+    weights of those seen, with a warning) or "status" (NOT_APPLICABLE). users: those known; they come from the data. fixed: one
+    mixture [K] for every row, whoever's it is (`as_fixed`).
+    A label switch of the prototypes changes nothing, and unused ones are legal.
     """
 
     kind: ClassVar[str] = "ideal-point"
@@ -98,9 +99,10 @@ class MixtureIdealPoint(LearnedReward):
             raise UserError(f"residual needs the backbone's width {self.backbone.width}, not {width}")
         self.settings = {
             "backbone": dict(self.backbone.settings), "k": k, "width": width, "hidden": hidden, "ideal": ideal,
-            "similarity": similarity, "loss": loss, "prompt_backbone": None if self.prompts is None else dict(self.prompts.settings),
-            "residual": residual, "per_user": per_user, "gamma": gamma, "bound": bound, "partition": partition,
+            "similarity": similarity, "loss": loss, "residual": residual,
+            "per_user": per_user, "gamma": gamma, "bound": bound, "partition": partition,
             "unknown": unknown, "users": [], "fixed": fixed, "seed": seed,
+            "prompt_backbone": None if self.prompts is None else dict(self.prompts.settings),
         }  # fmt: skip
         self._build()
         self.add_users(users)
@@ -230,7 +232,9 @@ class MixtureIdealPoint(LearnedReward):
     def logit(self, batch: Batch) -> Tensor:
         """[B] scores by the rows' users."""
         fixed = self.settings["fixed"]
-        weights = self.weights_of(user_names(batch)) if fixed is None else self.scale["log"].new_tensor(fixed).expand(len(batch), -1)
+        weights = (
+            self.weights_of(user_names(batch)) if fixed is None else self.scale["log"].new_tensor(fixed).expand(len(batch), -1)
+        )
         return self.logit_at(batch, weights)
 
     def loss(self, data: FitData) -> Loss:
@@ -270,11 +274,13 @@ class MixtureIdealPoint(LearnedReward):
         if self.settings["unknown"] == "status":
             return Scores(values, torch.where(strange, int(Status.NOT_APPLICABLE), int(Status.OK)))
         if bool(strange.any()):
-            warnings.warn(f"{int(strange.sum())} rows are of unknown users: judged by the mean weights of the known", stacklevel=2)
+            warnings.warn(
+                f"{int(strange.sum())} rows are of unknown users: judged by the mean weights of the known", stacklevel=2
+            )
         return Scores(values)
 
     def localize(self, user: str, data: FitData, *, steps: int = 200, learning_rate: float = 5e-2, pull: float = 0.0) -> None:
-        """Fit v of one user on their pairs, everything else frozen; it starts from the mean weights, and stays there without pairs.
+        """Fit v of one user on their pairs, everything else frozen; it starts from the mean weights; without pairs it stays.
 
         pull: adds pull / 2 |v - start|^2, a normal prior of variance 1 / pull (0: none, as published). Pairs that cannot be
         used are left out. Raises UserError where the loss is not finite.

@@ -41,7 +41,7 @@ class Posterior:
 
 
 def cyclical(step: int, period: int, *, lowest: float = 0.0, rising: float = 0.5) -> float:
-    """Share of the KL's weight at a step (0-based): a cosine from `lowest` to 1 over the first `rising` part of each period, then 1.
+    """Share of the KL's weight at a step (0-based): a cosine from `lowest` to 1 over a period's first `rising` part, then 1.
 
     Fu et al., "Cyclical annealing schedule", arXiv 1903.10145: restarts let the latent be used again after it was ignored.
     """
@@ -56,8 +56,8 @@ class VariationalReward(LearnedReward):
     between a user's pairs, then the mean. context: (least, most) pairs that a user's context has in an update, its number and
     pairs drawn anew each time. targets: "all": every pair of the user is predicted, those of the context too, as in the control
     experiments; "others": only pairs outside the context, so that z cannot pass on its own labels (language experiments).
-    beta: of the KL; it is that times `cyclical` with `period` updates (None: constant), `lowest` and `rising`. clamp: mean and log
-    variance are held to [-clamp, clamp] (1 in the language version); the log variance always to [-10, 10]. draws: of z for a
+    beta: of the KL; it is that times `cyclical` with `period` updates (None: constant), `lowest` and `rising`. clamp: mean and
+    log variance are held to [-clamp, clamp] (1 in the language version); the log variance always to [-10, 10]. draws: of z for a
     score's spread, 0 for none. users: whose posteriors are kept, for `score`; others have the prior, mean 0.
     A tie says nothing to the encoder and is a target of 0.5. Networks have GELU (published: LeakyReLU).
     """
@@ -86,7 +86,9 @@ class VariationalReward(LearnedReward):
     ) -> None:
         least, most = context
         if encoder not in ("mlp", "attention") or targets not in ("all", "others") or not 0 <= least <= most or beta < 0:
-            raise UserError(f"a variational reward has no encoder='{encoder}', targets='{targets}', context={context}, beta={beta}")
+            raise UserError(
+                f"a variational reward has no encoder='{encoder}', targets='{targets}', context={context}, beta={beta}"
+            )
         self.backbone: Backbone = backbone_of(backbone)
         self.settings = {
             "backbone": dict(self.backbone.settings), "latent": latent, "hidden": hidden, "encoder": encoder,
@@ -225,7 +227,10 @@ class VariationalReward(LearnedReward):
         losses = losses if told.weight is None else losses * told.weight.to(losses)
         target = torch.ones_like(inside) if self.settings["targets"] == "all" else ~inside
         parts = {"labels": losses[target].sum(), "kl": found.divergence().sum()}
-        stats = {"accuracy": pair_accuracy(gaps[target].detach(), told.prob[target]), "kl": float(found.divergence().mean())}
+        stats = {
+            "accuracy": pair_accuracy(gaps[target].detach(), told.prob[target]),
+            "kl": float(found.divergence().detach().mean()),
+        }
         total = parts["labels"] + self._beta(training) * parts["kl"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}, stats)
 

@@ -16,8 +16,8 @@ class SelfPlayScale:
     """r(s, u) -> mean over anchors s' of sigmoid(r(s, u) - r(s', u)), in [0, 1], for the user u of each row.
 
     Bradley-Terry leaves a reward's scale to how surely a person's pairs are told apart, so that people whose pairs are sure would
-    take most of a shared policy's training. Swamy et al., "A minimaximalist approach to RLHF", arXiv 2401.04056, as used by Poddar
-    et al., arXiv 2408.10075, section 4.3. For one person it is monotone, and changes no ranking.
+    take most of a shared policy's training. Swamy et al., arXiv 2401.04056, as used by Poddar et al., arXiv 2408.10075. For one
+    person it is monotone, and changes no ranking.
 
     reward: the raw reward; its numbers for the anchors are computed once a user. anchors: samples that everybody's rewards are
     compared with, a few hundred; their users are not read. Anchors without a number are left out; where none has one, rows get
@@ -36,7 +36,10 @@ class SelfPlayScale:
     def anchor_rewards(self, user: str) -> Tensor:
         """[A] the user's rewards of the anchors, NaN where there is none."""
         if user not in self._known:
-            columns = {**{name: column for name, column in self.anchors.columns() if "." not in name}, "extras": self.anchors.extras}
+            columns = {
+                **{name: column for name, column in self.anchors.columns() if "." not in name},
+                "extras": self.anchors.extras,
+            }
             given = Batch(**{**columns, "users": [user] * len(self.anchors)})
             self._known[user] = self.reward.score(given).values.detach()
         return self._known[user]
@@ -59,7 +62,7 @@ class SelfPlayScale:
         """Nothing: what is known of the anchors follows from the reward."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: ARG002
         """Nothing to take back; the anchors are scored again."""
         self._known.clear()
 
