@@ -205,6 +205,8 @@ def test_users_come_whole():
     assert report.losses[0] == pytest.approx(0.693, abs=0.01)
     with pytest.raises(UserError, match="the data has none"):
         fit(Personal(), pairs(5))
+    report = fit(Personal(), data, replace(QUICK, validation=0.3))
+    assert torch.equal(report.held.prob, data.preferences.prob[report.held_units]), "in the same order"
 
 
 # killed and resumed

@@ -154,12 +154,17 @@ def _split(
     reward: LearnedReward, data: FitData, usable: Usable, config: RewardFitConfig, validation: FitData | None
 ) -> tuple[Part, Part | None]:
     """(what is fitted on, what is held out)."""
+    import torch
+
     if validation is not None:
         held = Part(validation, usable_units(reward, validation).units)
         return Part(data, usable.units), held if len(held) else None
     of_unit = clusters(data, usable.units, config.split_by, whole_groups=reward.units == "groups")
     kept, out = split_units(of_unit, config.validation, config.seed)
-    return Part(data, usable.units[kept]), Part(data, usable.units[out]) if len(out) else None
+    held_units = usable.units[out]
+    if reward.units in ("users", "groups"):  # in the order in which they are read, so that `FitReport.held` is in it too
+        held_units = torch.tensor([unit for block in blocks(reward, data, held_units) for unit in block], dtype=torch.int64)
+    return Part(data, usable.units[kept]), Part(data, held_units) if len(out) else None
 
 
 def _notes(told: Part, held: Part | None, config: RewardFitConfig) -> list[str]:

@@ -50,7 +50,7 @@ class FitReport:
 
     best_epoch: whose weights were kept (0-based). stopped: why it ended early. skipped: updates without a step.
     fitted, held_out: units. left_out: units that could not be learned from, by reason. contradictory: pairs labelled both ways.
-    held: the held-out pairs. held_units: their numbers in the data, where a part of it was held out.
+    held: the held-out pairs. held_units: the numbers of held-out units, in the same order, where a part of the data was held out.
     notes: what a reader must know. Intervals are the caller's: rewards know nothing of them (`plaudit.judging.intervals`).
     """
 
