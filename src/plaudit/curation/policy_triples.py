@@ -33,7 +33,7 @@ class Triple:
 
 @dataclass
 class Triples:
-    """Triples, and how many were left out, by reason: "copy" (chosen or rejected is the reference), "equal" (both are one text)."""
+    """Triples, and how many were left out, by reason: "copy" (chosen or rejected is the reference), "equal" (the two are)."""
 
     triples: list[Triple]
     left_out: Counter[str] = field(default_factory=Counter)

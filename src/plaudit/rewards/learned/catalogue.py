@@ -7,8 +7,11 @@ from typing import Any
 
 from plaudit.rewards.learned.backbones import TextBackbone
 from plaudit.rewards.learned.base import Backbone, LearnedReward
+from plaudit.rewards.learned.decoder import TokenDecoder
+from plaudit.rewards.learned.discriminator import PolicyDiscriminator
 from plaudit.rewards.learned.distributional import MeanVarianceReward
 from plaudit.rewards.learned.ensemble import EnsembleReward
+from plaudit.rewards.learned.goal_reward import GoalReward
 from plaudit.rewards.learned.heads import AspectsReward, BradleyTerryReward, OrdinalReward, RankingReward, RegressionReward
 from plaudit.rewards.learned.ideal_point import MixtureIdealPoint
 from plaudit.rewards.learned.two_tower import TwoTowerReward
@@ -28,11 +31,13 @@ _HEADS: tuple[type[LearnedReward], ...] = (
     VariationalReward,
     MeanVarianceReward,
     TwoTowerReward,
+    GoalReward,
+    PolicyDiscriminator,
 )
 HEADS: dict[str, type[LearnedReward]] = {head.kind: head for head in _HEADS}
 """Every kind of learned reward; a new one is added above."""
 
-BACKBONES: dict[str, type[Backbone]] = {VectorBackbone.kind: VectorBackbone, TextBackbone.kind: TextBackbone}
+BACKBONES: dict[str, type[Backbone]] = {one.kind: one for one in (VectorBackbone, TextBackbone, TokenDecoder)}
 """Every kind of backbone, by the "kind" of its settings."""
 
 

@@ -36,6 +36,7 @@ class TokenDecoder:
     is TOO_LONG: what is cut, and from where, is for a reward to decide.
     """
 
+    kind = "decoder"
     trainable = True
 
     def __init__(

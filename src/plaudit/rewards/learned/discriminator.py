@@ -35,14 +35,14 @@ class PolicyDiscriminator(LearnedReward):
     """r(prompt, reference, candidate), unbounded; higher is more like the reference's policy.
 
     backbone: a `TokenDecoder` with `marks=MARKS`, or its settings. wrapper: "pretrain" joins prompt and response as they are,
-    "sft" by a newline (which the alphabet then needs). max_response: tokens of reference and candidate each; what is longer is cut on
-    `cut`, both on the same side, and the prompt keeps its last tokens in what remains of max_length. several: how the scores
+    "sft" by a newline (which the alphabet then needs). max_response: tokens of reference and candidate each; longer ones are cut
+    on `cut`, both on the same side, and the prompt keeps its last tokens in what remains of max_length. several: how the scores
     against several references (a list or tuple) of a row become one. max_length: None for the decoder's context.
     A leading <think> block of the candidate is not read; one that is not closed is. Rows without a reference, or with an empty
     one, are MISSING_REFERENCE. Raises UserError for settings that cannot work.
     """
 
-    kind: ClassVar[str] = "policy_discriminator"
+    kind: ClassVar[str] = "policy-discriminator"
 
     def __init__(
         self,

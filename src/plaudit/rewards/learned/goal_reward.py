@@ -26,7 +26,7 @@ class GoalReward(LearnedReward):
     gradient they are the same each time, so that validation losses can be compared.
     """
 
-    kind: ClassVar[str] = "goal_contrastive"
+    kind: ClassVar[str] = "goal-contrastive"
 
     def __init__(
         self,
