@@ -208,7 +208,7 @@ def test_planted_camps_are_found(two_camps):
 
 
 def test_a_new_user_is_fitted_and_nobody_else_moves(two_camps):
-    one, goals, known = two_camps
+    one, goals, _ = two_camps
     assert isinstance(one, Localizing)
     before = one.state_dict()["weights"]
     fresh = planted(["user 17"], 50, 4, goals)
