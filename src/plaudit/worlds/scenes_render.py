@@ -134,14 +134,13 @@ def read_scenes(images: Tensor) -> SceneBatch:
     Pictures must be finite.
     """
     scenes, ground, rest = _templates()
-    flat = images.reshape(len(images), -1).float()
+    flat = images.reshape(len(images), -1).double()  # float32 loses small residuals to cancellation
+    ground, rest = ground.double(), rest.double()
     count = 3 * ground.sum(1)
     total = flat.reshape(len(flat), 3, -1).sum(1) @ ground.T  # [B, T] sum over the ground's elements
     grey = (total / count).clamp(-1, 1)
-    error = (
-        flat.square().sum(1, keepdim=True) - 2 * flat @ rest.T + rest.square().sum(1) - 2 * grey * total + grey.square() * count
-    )
-    left, best = error.min(dim=1)
-    found = scenes.select(best.tolist())
+    of_rest = flat.square().sum(1, keepdim=True) - 2 * flat @ rest.T + rest.square().sum(1)
+    left, best = (of_rest - 2 * grey * total + grey.square() * count).min(dim=1)
     brightness = (grey.gather(1, best[:, None])[:, 0] + 1) / 2
-    return replace(found, brightness=brightness, noise=(left.clamp_min(0) / flat.shape[1]).sqrt())
+    noise = (left.clamp_min(0) / flat.shape[1]).sqrt()
+    return replace(scenes.select(best.tolist()), brightness=brightness.float(), noise=noise.float())
