@@ -5,7 +5,7 @@ New part: `plaudit.rewards.shaping`. World: `plaudit.worlds.strings`, whose lear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,37 +63,15 @@ def shapers(config: Config, world: StringWorld, proxy: ProxyReward, start: Gener
 
 def arms(config: Config, world: StringWorld, seed: int) -> dict[str, Arm]:
     """PPO with a critic of its own against the learned reward, shaped in each way; all from the same start."""
-    from plaudit.objectives.policy_gradient import ModuleCritic, ppo
+    from plaudit.objectives.policy_gradient import build_critic, ppo
 
     proxy = world.proxy(seed, pairs=config.pairs)
     found = {}
     for name, shaper in shapers(config, world, proxy, world.base(seed=seed), seed).items():
-        critic = ModuleCritic(value_network(world, seed), clip=0.2)
-        objective = ppo(critic, kl=config.kl, advantage={"returns": "reward_to_go"})
-        found[name] = Arm(world.base(seed=seed), proxy.shaped(shaper), objective)
+        start = world.base(seed=seed)
+        objective = ppo(build_critic(start), kl=config.kl, advantage={"returns": "reward_to_go"})
+        found[name] = Arm(start, proxy.shaped(shaper), objective)
     return found
-
-
-def value_network(world: StringWorld, seed: int) -> Callable[..., object]:
-    """The start model once more, with a value head: a torch module from trajectories to values [B, T]."""
-    import torch
-
-    from plaudit.generators.language import LanguageGenerator
-
-    start = world.base(seed=seed)
-    model = LanguageGenerator(start.causal_model.model, tokenizer=start.codec.tokenizer, value_head=True)
-
-    class Values(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.parts = torch.nn.ModuleDict(model.modules())
-
-        def forward(self, trajectories: object) -> torch.Tensor:
-            found = model.evaluate(trajectories, need=("value",)).value  # type: ignore[arg-type]
-            assert found is not None
-            return found
-
-    return Values()
 
 
 def train_arm(config: Config, world: StringWorld, arm: Arm, proxy: Reward, seed: int, budget: Budget) -> dict[str, Points]:
@@ -103,7 +81,7 @@ def train_arm(config: Config, world: StringWorld, arm: Arm, proxy: Reward, seed:
     every = max(1, config.updates // config.measured)
 
     def watch(number: int, lesson: Lesson | None) -> None:  # noqa: ARG001
-        if number % every == 0:
+        if number % every == 0 or number == config.updates:
             drawn = arm.generator.rollout(prompts, 1, how=world.sampling, seed=derive_seed(seed, "held out")).batch
             marks = sum(str(text).count("!") for text in drawn.responses or ()) / len(drawn)
             seen = (float(world.truth.score(drawn).values.mean()), float(proxy.score(drawn).values.mean()), marks)

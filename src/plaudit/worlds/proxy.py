@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 ROWS = 128
 """Rows of a forward pass."""
+PAIRS = 32
+"""Pairs of an update."""
 
 
 class ProxyReward(BaseReward):
-    """A Bradley-Terry reward: a linear head on the mean of a decoder's last states over the response.
+    """A Bradley-Terry reward: a linear head on the sum of a decoder's last states over the response.
 
-    The mean makes what it learned of one character add up over many, far beyond what it has seen: the mistake that a policy
-    finds. decoder: its trunk is copied and trained further; its tokenizer reads the texts. The prompt is not looked at.
+    The sum makes what it learned of one character add up over many, far beyond what it has seen: the mistake that a policy
+    finds. (Of a mean, which is bounded, there is little left to gain once half of the response is wrong.)
+    decoder: its trunk is copied and trained further; its tokenizer reads the texts. The prompt is not looked at.
     """
 
     name = "proxy"
@@ -69,7 +72,7 @@ class ProxyReward(BaseReward):
         counts = [len(row) for row in rows]
         with torch.enable_grad():
             each = self.head(self.decoder.causal_model.states_at(rows, places, PAD))[:, 0]
-        return torch.stack([part.mean() for part in torch.split(each, counts)])
+        return torch.stack([part.sum() for part in torch.split(each, counts)])
 
     def score(self, batch: Batch, ctx: Context | None = None) -> Scores:  # noqa: ARG002
         """[B] rewards."""
@@ -91,7 +94,7 @@ class ProxyReward(BaseReward):
             places = [(2 * number, 2 * number + 1) for number in range(len(chosen))]
             return Loss(bradley_terry_loss(self.logits(tokens), places) * len(chosen))
 
-        shuffled = ShuffledRows(len(pairs), 64, derive_seed(seed, "pairs"))
+        shuffled = ShuffledRows(len(pairs), PAIRS, derive_seed(seed, "pairs"))
         return train(
             self.modules(), lambda epoch: ([pairs[row] for row in rows] for rows in shuffled(epoch)), loss, config,
             epochs=epochs, seed=seed,
@@ -114,7 +117,7 @@ def cached_proxy(world: TextWorld, level: str, seed: int, pairs: int) -> ProxyRe
     from safetensors.torch import load_file, save_file
 
     start = world.base(level, seed)
-    key = content_key("proxy-1", world.key(level, seed), pairs, world.truth.fingerprint())
+    key = content_key("proxy-2", world.key(level, seed), pairs, world.truth.fingerprint())
     proxy = ProxyReward(start, key)
     path = cache_dir() / "worlds" / f"{world.name}-proxy-{key}.safetensors"
     with FileLock(path.with_suffix(".lock")):
@@ -123,7 +126,7 @@ def cached_proxy(world: TextWorld, level: str, seed: int, pairs: int) -> ProxyRe
             samples = start.rollout(prompts, 1, how=world.sampling, seed=derive_seed(seed, "samples"))
             labelled = noisy_pairs(world.truth.score(samples.batch).values, derive_seed(seed, "labels"))
             config = FitConfig(learning_rate=1e-3, weight_decay=0.01, warmup_steps=5)
-            proxy.fit_pairs(samples.batch, labelled, config, epochs=4, seed=seed)
+            proxy.fit_pairs(samples.batch, labelled, config, epochs=1, seed=seed)
             weights = {name: tensor.contiguous() for name, tensor in proxy.network().state_dict().items()}
             with tempfile.TemporaryDirectory(dir=path.parent) as work:
                 save_file(weights, str(Path(work) / "proxy"))
