@@ -135,7 +135,7 @@ def serve() -> None:
 
 def compare(pairs: list[list[list[int]]], batch: int, steps: int, folder: Path) -> dict[str, Any]:
     """All steps of both arms in turn."""
-    message = {"pairs": pairs[: batch * steps], "batch": batch}
+    message: dict[str, Any] = {"pairs": pairs[: batch * steps], "batch": batch}
     workers = {"plaudit": Worker(Path(sys.executable), "benchmarks.reward_fit", "--serve")}
     python = PEERS / "trl" / "bin" / "python"
     if python.exists():
