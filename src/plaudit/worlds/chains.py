@@ -8,15 +8,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from plaudit.fitting import derive_seed
 from plaudit.types import Batch, Preferences, Sampling, prompt_text
 from plaudit.worlds.arithmetic import SEPARATOR, ArithmeticWorld
 from plaudit.worlds.base import Decoder, Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _TERM = re.compile(r"[+-]?\d+")
 _ERRORS = (-3, -2, -1, 1, 2, 3)
@@ -84,22 +81,3 @@ class ChainWorld(ArithmeticWorld):
         batch.groups = torch.tensor(rows, dtype=torch.int64)
         first = torch.arange(0, 2 * n, 2)
         return batch, Preferences(first, first + 1, torch.ones(n))
-
-
-def shuffled_labels(preferences: Preferences, seed: int) -> Preferences:
-    """The same pairs with labels by the toss of a coin: what a reward without anything to learn is fitted on."""
-    import torch
-
-    drawn = torch.rand(len(preferences), generator=torch.Generator().manual_seed(seed)) < 0.5
-    return Preferences(preferences.first, preferences.second, drawn.float(), preferences.weight)
-
-
-def early_part(batch: Batch, share: float = 0.6) -> tuple[list[int], Tensor]:
-    """(characters of each response's first part, [B] bool: pairs whose corrupted result lies in it, with both rows of a pair)."""
-    import torch
-
-    texts = [str(text) for text in batch.require_responses()]
-    lengths = [max(1, int(share * len(text))) for text in texts]
-    inside = [0 <= at < length for at, length in zip(batch.extras["wrong_from"], lengths, strict=True)]
-    wrong = torch.tensor(inside[1::2])
-    return lengths, wrong.repeat_interleave(2)
