@@ -13,28 +13,6 @@ from plaudit.curation.minhash import BANDS, PERMUTATIONS, NearIndex, jaccard, no
 from plaudit.data.row import Row
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "green", "apples", "fall"]
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "seven",
-    "green",
-    "apples",
-    "fall",
-    "from",
-    "an",
-    "old",
-    "tree",
-    "near",
-    "our",
-    "house",
-]
 
 
 def text(seed, words=120):

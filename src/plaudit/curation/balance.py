@@ -1,9 +1,10 @@
 """Pairs chosen so that length does not say which response is better.
 
 Two ways. `length_filter` drops pairs whose winner is much longer (card 63, after InternLM-XComposer2.5-Reward; its thresholds are
-not public); it weakens the cue and keeps what is left of it. `balance_lengths` drops as few pairs as it takes for the longer
-response to win as often as the shorter one, at every size of the difference; it removes the cue, also where people are right to
-like longer answers. Only decided pairs (two responses, different gold values) are looked at; other rows are kept and counted.
+not public). It cuts one side only: where the longer response won in about half of the pairs before, the shorter one wins more
+often afterwards, and brevity is the cue. `balance_lengths` drops as few pairs as it takes for the longer response to win as often
+as the shorter one, at every size of the difference; it removes the cue, also where people are right to like longer answers. Only
+decided pairs (two responses, different gold values) are looked at; other rows are kept and counted.
 """
 
 from __future__ import annotations

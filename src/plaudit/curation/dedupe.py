@@ -48,7 +48,7 @@ def text_of(response: Any) -> str:
 class Deduplicator:
     """Says of each row of a stream whether it is new, and keeps only keys and signatures of what it has seen.
 
-    near: the least similarity of a near duplicate, None: exact duplicates only (40 bytes of keys a row instead of about 3 kB).
+    near: the least similarity of a near duplicate, None: exact duplicates only (about 240 bytes a row instead of 6 kB).
     Rows of one prompt with different responses are no exact duplicates, but their texts may be near.
     """
 

@@ -29,6 +29,7 @@ WORLDS: dict[str, Builder] = {
     "digits": _built("digits:Digits"),
     "dimensions": _built("dimensions:HiddenDimensions"),
     "grid": _built("grids:GridWorld"),
+    "motifs": _built("motifs:MotifWorld"),
     "reasoning_gym": _built("reasoning_gym:ReasoningGymWorld"),
     "scenes": _built("scenes:Scenes"),
     "set": _built("sets:SetWorld"),
