@@ -6,6 +6,7 @@ import torch
 from plaudit.recipes import fl_gfn
 from plaudit.recipes.base import Figures
 from plaudit.recipes.fl_gfn import CUT, LARGE, WHOLE, Config, arms, cut_short
+from plaudit.types import Budget
 from plaudit.worlds.sets import SetWorld
 
 SMALL = Config(small=(5, 2), large=(6, 3), updates=4, large_updates=4, batch=8, hidden=8, top=5)
@@ -58,3 +59,14 @@ def test_most_trajectories_are_cut_before_their_end():
     assert bool((lengths[gone] >= 1).all())
     assert bool((lengths[gone] <= 3).all())
     assert bool((lengths[~gone] == 4).all())
+
+
+def test_the_paper_preset_trains_on_the_largest_sets():
+    from dataclasses import replace
+
+    config = fl_gfn.RECIPE.configured("paper")
+    assert (config.large, config.large_updates, config.hidden) == ((100, 80), 10_000, 256)
+    few = replace(config, large_updates=2, batch=4)
+    for name in LARGE:
+        curve = fl_gfn.train_large(few, arms(few, 0)[name], 0, Budget())
+        assert 0 < curve[-1][1] < 1
