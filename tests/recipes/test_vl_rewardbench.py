@@ -4,9 +4,8 @@ from plaudit.recipes import vl_rewardbench
 from plaudit.recipes.base import Figures, verdict_of
 from plaudit.recipes.vl_rewardbench import Config
 
-SMALL = Config(
-    raw=45, courses=((8, (2, 6)), (12, (4,))), mid=1, weak=(8, 2), weak_judges=3, weak_calls=1, questions=12, candidates=4, more=4
-)
+JUDGES = {"courses": ((8, (2, 6)), (12, (4,))), "mid": 1, "weak": (8, 2), "weak_judges": 3, "weak_calls": 1, "more": 4}
+SMALL = Config(raw=45, lessons=100, questions=12, candidates=4, **JUDGES)
 
 
 def figures(seed, **changed):

@@ -28,11 +28,13 @@ Points = list[tuple[float, float]]
 class Config(RecipeConfig):
     """courses: (width, steps at which a judge is taken); together the eight judges. mid: place of the one of check (a).
 
-    weak: width and steps of the filter's own judges. calls: stored a pair. more: extra steps of check (d).
+    lessons: pairs that a course of training draws from. weak: width and steps of the filter's own judges. calls: stored a pair.
+    more: extra steps of check (d).
     """
 
     raw: int = 900
     courses: tuple[tuple[int, tuple[int, ...]], ...] = ((16, (100, 300, 1000)), (32, (100, 300, 800)), (64, (150, 500)))
+    lessons: int = 8000
     mid: int = 4
     weak: tuple[int, int] = (16, 150)
     weak_judges: int = 3
@@ -50,7 +52,7 @@ def judges(config: Config, seed: int) -> list[SceneJudge]:
     found: list[SceneJudge] = []
     for width, stops in config.courses:
         learner = untrained(width, derive_seed(seed, "weights"))
-        found += taught(learner, stops, derive_seed(seed, "course", width))
+        found += taught(learner, stops, derive_seed(seed, "course", width), rows=config.lessons)
     return found
 
 
@@ -62,7 +64,7 @@ def arms(config: Config, seed: int) -> dict[str, Arm]:
     found = {judge.name: Arm(reward=judge) for judge in judges(config, seed)}
     for number in range(config.weak_judges):
         own = derive_seed(seed, "weak", number)
-        found[f"weak {number}"] = Arm(reward=taught(untrained(width, own), [steps], own)[0])
+        found[f"weak {number}"] = Arm(reward=taught(untrained(width, own), [steps], own, rows=config.lessons)[0])
     return found
 
 
@@ -139,7 +141,7 @@ def run(config: Config, seed: int) -> Figures:
     values |= worth(config, eight, strict, seed, budget)
     values |= of_mid(config, list(eight.values())[config.mid], raw, hard, seed, budget)
     weakest = min(eight, key=lambda name: (strict[name] is None, strict[name]))
-    after = taught(eight[weakest], [config.more], derive_seed(seed, "more"))[0]
+    after = taught(eight[weakest], [config.more], derive_seed(seed, "more"), rows=config.lessons)[0]
     again = voting_point(judged(after, hard, config.calls, seed, budget), KS[-1], seed=seed)
     values |= {"weakest/before": strict[weakest], "weakest/after": _mean(again.strict)}
     lines: dict[str, Points] = {
