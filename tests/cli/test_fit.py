@@ -68,7 +68,9 @@ def test_pairs_from_the_command_line_to_judging(fit, folder, plaudit):
     code, said, notes = plaudit("judge", "test.jsonl", "--reward", out, "--json")
     assert code == 0, notes
     judged = json.loads(said)["summary"]
-    assert judged["labelled"]["accuracy"]["mean"] == pytest.approx(audit["audit"]["test.jsonl"]["accuracy"]["estimate"]["mean"])
+    assert judged["labelled_pairs"]["accuracy"]["mean"] == pytest.approx(
+        audit["audit"]["test.jsonl"]["accuracy"]["estimate"]["mean"]
+    )
 
 
 def test_equal_fits_give_equal_bytes_and_a_finished_one_is_not_overwritten(fit, folder):
@@ -99,6 +101,30 @@ def test_backbones_that_learn(fit, folder, adaptation):
     assert "backbone" in names
     values = reward.score(Batch(["question 1"] * 2, ["yes 1", "no 1"])).values
     assert torch.isfinite(values).all()
+
+
+def test_an_interrupted_fit_goes_on_with_the_same_numbers(fit, folder, monkeypatch):
+    from plaudit.cli.fit_progress import FitWatch
+
+    command = ("--data", "pairs.jsonl", "--adaptation", "lora", "--epochs", "3", "--json", "--set", "fit.patience=null")
+    whole = fit(*command, "--out", "whole")
+    update = FitWatch.update
+
+    def stop(self, progress):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+        update(self, progress)
+
+    monkeypatch.setattr(FitWatch, "update", stop)
+    assert fit(*command, "--out", "parts")[0] == 130
+    assert not (folder / "parts").exists()
+    monkeypatch.setattr(FitWatch, "update", update)
+    seen = []
+    monkeypatch.setattr(FitWatch, "update", lambda _, progress: seen.append(progress.epoch))
+    parts = fit(*command, "--out", "parts")
+    assert set(seen) == {2}  # the first two epochs were kept
+    assert parts[1] == whole[1].replace('"whole"', '"parts"')
+    assert (folder / "parts" / "model.safetensors").read_bytes() == (folder / "whole" / "model.safetensors").read_bytes()
 
 
 def test_ratings_and_levels(fit, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +16,7 @@ from plaudit.cli.fit_config import KEYS, NEEDED, FitParts
 from plaudit.cli.fit_progress import FitWatch
 from plaudit.cli.judge import FieldArguments
 from plaudit.judging.output import dump
-from plaudit.types import SpecError, UserError
+from plaudit.types import EngineError, SpecError, UserError
 
 if TYPE_CHECKING:
     from plaudit.data import Row
@@ -62,6 +63,7 @@ class Fit:
     def run(self) -> int:
         """Exit code: 0 fitted, 1 updates were skipped until the fit gave up (the reason is said)."""
         from plaudit.cli import fit_report
+        from plaudit.rewards.learned.backbones import TextBackbone
 
         document = self.document()
         folder = self.out or Path("rewards") / self._default_name(document)
@@ -70,7 +72,8 @@ class Fit:
         tests, data, validation = parts.tests(), parts.data(), parts.validation()
         reward = parts.reward(data)
         with FitWatch(quiet=self.json) as watch:
-            _read_with_model(reward, data, watch)
+            if isinstance(reward.backbone, TextBackbone):
+                reward.backbone.progress = watch.read
             report = self._fit(parts, reward, data, validation, folder, watch)
         reward.name = folder.name
         held = validation.rows if validation is not None else held_rows(data, report, parts.config.split_by)
@@ -127,7 +130,13 @@ class Fit:
         watch.updates = parts.config.epochs * math.ceil(kept / parts.config.batch_units)
         reward.name = folder.name
         held = None if validation is None else validation.data
-        return fit(reward, data.data, parts.config, validation=held, folder=folder, progress=watch.update)
+        try:
+            return fit(reward, data.data, parts.config, validation=held, folder=folder, progress=watch.update)
+        except (UserError, EngineError):
+            partial = folder.parent / f".{folder.name}.fit"
+            if not list(partial.glob("*epochs*")):  # nothing was learned yet that another run could go on from
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def held_rows(data: LabelledRows, report: FitReport, split_by: str) -> list[Row]:
@@ -146,16 +155,6 @@ def _audits(rows: dict[str, Any], reward: LearnedReward, seed: int) -> dict[str,
     from plaudit.trust.held_out import held_out_audit
 
     return {name: held_out_audit(reward, list(some), seed=seed) for name, some in rows.items() if some}
-
-
-def _read_with_model(reward: LearnedReward, data: LabelledRows, watch: FitWatch) -> None:
-    """Compute a frozen model's features now, so that rows which it fails on are known before anything is split."""
-    from plaudit.rewards.learned.backbones import TextBackbone
-
-    backbone = reward.backbone
-    if isinstance(backbone, TextBackbone) and not backbone.trainable:
-        backbone.progress = watch.read
-        backbone.encode(data.data.batch)
 
 
 def _check_free(folder: Path) -> None:

@@ -91,7 +91,6 @@ class TextBackbone:
         self.rank, self.alpha, self.max_length = rank, alpha, max_length
         self.dtype, self.precision, self.device, self.seed = dtype, precision, device, seed
         self.cache, self._expected = cache, weights
-        self._failed: set[Tokens] = set()
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -199,15 +198,11 @@ class TextBackbone:
         return [self.reader.read(prompt, response, None if place is None else int(place)) for prompt, response, place in rows]
 
     def status(self, batch: Batch) -> Tensor:
-        """[B] int8 of `Status`, by the texts alone, and NOT_A_NUMBER for rows that the frozen model has failed on already."""
+        """[B] int8 of `Status`, by the texts alone."""
         import torch
 
-        return torch.tensor([self._status(item) for item in self.read(batch)], dtype=torch.int8)
-
-    def _status(self, item: Reading | Verdict) -> Status:
-        if isinstance(item, Verdict):
-            return item.status
-        return Status.NOT_A_NUMBER if (item.ids, item.places) in self._failed else Status.OK
+        found = [Status.OK if isinstance(item, Reading) else item.status for item in self.read(batch)]
+        return torch.tensor(found, dtype=torch.int8)
 
     def encode(self, batch: Batch) -> Tensor:
         """[B, width] float32 on the CPU, NaN where there is none; with gradient where trainable and gradients are enabled."""
@@ -245,7 +240,6 @@ class TextBackbone:
                 return self._pooled(distinct)[index]
         with torch.no_grad():
             found = self._kept(distinct) if self.features_cache is not None else dict(enumerate(self._computed(distinct)))
-            self._failed.update(one for row, one in enumerate(distinct) if not bool(found[row].isfinite().all()))
             return torch.stack([found[row] for row in index])
 
     def _kept(self, rows: Sequence[Tokens]) -> dict[int, Tensor]:
