@@ -6,14 +6,16 @@ POLAR, arXiv 2507.05197, section 2. What would teach copying, or nothing, is lef
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit.fitting import derive_seed
+from plaudit.rewards.base import BaseReward
 from plaudit.rewards.learned.data import FitData
-from plaudit.types import Batch, Generator, Preferences, Prompt, UserError
+from plaudit.types import Batch, Context, Generator, Preferences, Prompt, Scores, Status, UserError
 
 ROUNDS = 8
 """How often what was left out is drawn again before fewer triples than asked for are given."""
@@ -70,6 +72,26 @@ def overlap(reference: str, text: str) -> float:
     """Share of a text's characters that occur in the reference, each at most as often as there; 0 for an empty text."""
     common = Counter(reference) & Counter(text)
     return sum(common.values()) / len(text) if text else 0.0
+
+
+class Overlap(BaseReward):
+    """The baseline that copying satisfies: `overlap` of a response with its reference. Without one: MISSING_REFERENCE."""
+
+    name = "overlap"
+    uses_seed = False
+
+    def __init__(self) -> None:
+        self.settings = {}
+
+    def score(self, batch: Batch, ctx: Context | None = None) -> Scores:  # noqa: ARG002
+        """[B] in [0, 1]."""
+        import torch
+
+        given = batch.references or [None] * len(batch)
+        pairs = list(zip(given, batch.require_responses(), strict=True))
+        values = torch.tensor([overlap(str(reference), str(text)) if reference else math.nan for reference, text in pairs])
+        status = torch.where(values.isnan(), int(Status.MISSING_REFERENCE), int(Status.OK)).to(torch.int8)
+        return Scores(values, status)
 
 
 def policy_triples(

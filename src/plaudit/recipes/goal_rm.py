@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plaudit.fitting import FitConfig, derive_seed
+from plaudit.fitting import derive_seed
 from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, check_mean, figure_over_seeds
+from plaudit.recipes.pairs import fit_pairs
 from plaudit.types import Batch, Budget
 
 if TYPE_CHECKING:
@@ -63,15 +64,13 @@ def arms(config: Config, world: ChainWorld, seed: int) -> dict[str, Arm]:
 def fit_arm(config: Config, world: ChainWorld, name: str, reward: GoalReward, seed: int) -> tuple[Batch, float]:
     """Fit on the pairs; gives the training rows and the tokens that went through the model."""
     from plaudit.rewards.learned.data import FitData
-    from plaudit.rewards.learned.fit import RewardFitConfig, fit
     from plaudit.worlds.chain_reading import shuffled_labels
 
     batch, preferences = world.pairs("train", config.pairs, seed)
     if name == SHUFFLED:
         preferences = shuffled_labels(preferences, derive_seed(seed, "shuffled"))
-    optimiser = FitConfig(learning_rate=config.learning_rate, warmup_steps=10, schedule="cosine")
-    settings = RewardFitConfig(config.epochs, config.batch, optimiser, 0.0, patience=None, calibrate=False, seed=seed)
-    fit(reward, FitData(batch, preferences), settings)
+    settings = {"epochs": config.epochs, "batch": config.batch, "seed": seed}
+    fit_pairs(reward, FitData(batch, preferences), rate=config.learning_rate, **settings)
     return batch, float(config.epochs * sum(map(len, reward.decoder.rows(batch)[0])))
 
 

@@ -1,4 +1,4 @@
-"""The base model of card 45: a decoder that has read texts of many policies, before it is asked to tell policies apart.
+"""The base model of card 45, a decoder that has read texts of many policies before it is asked to tell them apart; preferences.
 
 POLAR starts from base language models. Ours reads documents of one author each: a prompt and an answer, a mark, the prompt and
 another answer. The authors are neither in the pools that triples come from nor among the held-out policies.
@@ -6,14 +6,19 @@ another answer. The authors are neither in the pools that triples come from nor 
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from plaudit.curation.policy_triples import Triple, why_left_out
 from plaudit.fitting import FitConfig, ShuffledRows, derive_seed, train
 from plaudit.rewards.learned.decoder import TokenDecoder
 from plaudit.rewards.learned.discriminator import BETWEEN, MARKS
+from plaudit.types import Batch
 from plaudit.types.keys import content_key
-from plaudit.worlds.habits import LETTERS, LONGEST, PROMPT, HabitFamily
+from plaudit.worlds.habits import LETTERS, LONGEST, PROMPT, HabitFamily, HabitPolicy, LikeTarget
 from plaudit.worlds.kept import kept_weights
 
 if TYPE_CHECKING:
@@ -66,3 +71,39 @@ def base_model(family: HabitFamily, *, authors: int = 120, each: int = 50, epoch
 
     kept_weights(f"habits-base-{key}", model, make)
     return reader
+
+
+def preference_triples(family: HabitFamily, role: str, targets: int, n: int, seed: int) -> list[Triple]:
+    """n triples of people who like the style of a target: the reference is an answer of one of the role's `targets` policies.
+
+    Two policies whose styles lie part of the way towards the target's, by shares drawn alike, answer the same prompt. Chosen is
+    the answer that is likelier a letter under the target (`LikeTarget`): the truth is known, and no label is wrong.
+    """
+    draw, known = random.Random(derive_seed(seed, "preferences")), family.seeds(targets, role)
+    liked = [LikeTarget(family.policy(target)) for target in known]
+    found: list[Triple] = []
+    for number in itertools.count():
+        if len(found) >= n:
+            return found
+        own, place = derive_seed(seed, "triple", number), draw.randrange(targets)
+        prompt = family.prompts(1, own)
+        shares = [draw.random(), draw.random()]
+        writers = [
+            family.policy(derive_seed(own, "writer", side), towards=known[place], share=share)
+            for side, share in enumerate(shares)
+        ]
+        texts = [one.rollout(prompt, 1, seed=derive_seed(own, "text", side)).batch for side, one in enumerate(writers)]
+        answers = [str(text) for batch in texts for text in batch.require_responses()]
+        reference = str(liked[place].target.rollout(prompt, 1, seed=derive_seed(own, "reference")).batch.require_responses()[0])
+        first, second = (float(liked[place].score(batch).values[0]) for batch in texts)
+        chosen, rejected = answers if first > second else reversed(answers)
+        if first != second and why_left_out(reference, chosen, rejected) is None:
+            found.append(Triple(prompt.prompts[0], reference, chosen, rejected, place))
+    return found
+
+
+def shown_prompts(family: HabitFamily, target: HabitPolicy, n: int, seed: int) -> Batch:
+    """n prompts, each with an answer of the target as its reference."""
+    asked = family.prompts(n, seed)
+    shown = target.rollout(asked, 1, seed=derive_seed(seed, "references")).batch
+    return replace(asked, references=list(shown.require_responses()))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from plaudit.fitting import derive_seed
+from plaudit.fitting import derive_seed, seeded
 from plaudit.rewards.base import BaseReward
 from plaudit.types import Batch, Context, Generator, Scores, States, Status, StepStats, Trajectories, prompt_text
 
@@ -31,6 +32,14 @@ def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
     import torch
 
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _manner(seed: int) -> tuple[Tensor, Tensor]:
+    """([6] style, [2] uniforms for temperature and stopping) of a seed."""
+    import torch
+
+    uniform = torch.rand(2, generator=torch.Generator().manual_seed(derive_seed(seed, "manner")))
+    return _normal((STYLE,), derive_seed(seed, "style")), uniform
 
 
 class HabitPolicy(Generator):
@@ -153,6 +162,16 @@ class LikeTarget(BaseReward):
         return Scores(values, status)
 
 
+@cache
+def _tables(habits: int, seed: int) -> Tensor:
+    """[habits, 24, 24] bigram tables with rows from Dirichlet(0.1)."""
+    import torch
+    from torch.distributions import Dirichlet
+
+    with seeded(derive_seed(seed, "tables")):
+        return Dirichlet(torch.full((len(LETTERS),), 0.1)).sample((habits, len(LETTERS)))
+
+
 @dataclass(frozen=True)
 class HabitFamily:
     """habits: tables that all policies of the family mix. seed: of the tables and of the network from styles to mixtures."""
@@ -160,32 +179,29 @@ class HabitFamily:
     habits: int = 6
     seed: int = 0
 
-    def tables(self) -> Tensor:
-        """[habits, 24, 24] bigram tables with rows from Dirichlet(0.1)."""
-        import torch
-        from torch.distributions import Dirichlet
-
-        from plaudit.fitting import seeded
-
-        with seeded(derive_seed(self.seed, "tables")):
-            return Dirichlet(torch.full((len(LETTERS),), 0.1)).sample((self.habits, len(LETTERS)))
-
-    def policy(self, seed: int) -> HabitPolicy:
-        """The policy of a style that the seed draws."""
+    def policy(self, seed: int, *, towards: int | None = None, share: float = 0.0) -> HabitPolicy:
+        """The policy of a style that the seed draws; its style and manner may lie `share` of the way towards those of another."""
         import torch
 
-        style = _normal((STYLE,), derive_seed(seed, "style"))
+        style, manner = _manner(seed)
+        if towards is not None:
+            other, others = _manner(towards)
+            style, manner = style + share * (other - style), manner + share * (others - manner)
         hidden = torch.tanh(style @ _normal((STYLE, 32), derive_seed(self.seed, "first layer")))
-        weights = (
-            SHARPNESS * hidden @ _normal((32, self.habits), derive_seed(self.seed, "second layer")) / math.sqrt(32)
-        ).softmax(-1)
-        mixed = (1 - SLIP) * (weights[:, None, None] * self.tables()).sum(0) + SLIP / len(LETTERS)
-        temperature, stop = torch.rand(2, generator=torch.Generator().manual_seed(derive_seed(seed, "manner"))).tolist()
-        return HabitPolicy(mixed.log() / (0.5 + temperature), -3.0 + 2.5 * stop)
+        logits = hidden @ _normal((32, self.habits), derive_seed(self.seed, "second layer")) / math.sqrt(32)
+        weights = (SHARPNESS * logits).softmax(-1)
+        mixed = (weights[:, None, None] * _tables(self.habits, self.seed)).sum(0)
+        temperature, stop = 0.5 + float(manner[0]), -3.0 + 2.5 * float(manner[1])
+        cooled = ((1 - SLIP) * mixed + SLIP / len(LETTERS)).log() / temperature
+        return HabitPolicy(cooled, stop)
+
+    def seeds(self, n: int, role: str) -> list[int]:
+        """Seeds of n policies; a longer list of a role begins with the shorter one, and those of other roles are others."""
+        return [derive_seed(self.seed, role, number) for number in range(n)]
 
     def pool(self, n: int, role: str) -> list[HabitPolicy]:
-        """n policies; a longer pool of a role begins with the shorter one, and pools of other roles share none."""
-        return [self.policy(derive_seed(self.seed, role, number)) for number in range(n)]
+        """The n policies of a role."""
+        return [self.policy(seed) for seed in self.seeds(n, role)]
 
     def fresh(self) -> HabitPolicy:
         """A policy without habits: all letters equally likely."""

@@ -28,7 +28,7 @@ BETWEEN, LAST = "<|reward|>", "[reward]"
 """The marks between the two parts and at the end; the decoder must know both (`TokenDecoder(marks=MARKS)`)."""
 MARKS = (BETWEEN, LAST)
 SPECIAL = 3
-"""Tokens of a row that belong to no text: what begins it, and the two marks."""
+"""Tokens of a row that belong to no text: what begins it, and the two marks. The "sft" wrapper has two newlines more."""
 
 
 class PolicyDiscriminator(LearnedReward):
@@ -65,7 +65,8 @@ class PolicyDiscriminator(LearnedReward):
         if missing := [mark for mark in MARKS if mark not in self.decoder.settings["marks"]]:
             raise UserError(f"the decoder does not know the marks {', '.join(missing)}: make it with marks=MARKS")
         self.max_length = min(max_length or self.decoder.context, self.decoder.context)
-        self.max_response = min(max_response, (self.max_length - SPECIAL) // 2)
+        self._special = SPECIAL + 2 * (wrapper == "sft")
+        self.max_response = min(max_response, (self.max_length - self._special) // 2)
         if self.max_response < 1:
             raise UserError(f"{self.max_length} tokens have no room for a reference and a candidate")
         self.wrapper, self.cut, self.several, self.name = wrapper, cut, several, self.kind
@@ -94,7 +95,7 @@ class PolicyDiscriminator(LearnedReward):
         read = self.decoder.tokens
         joint = read("\n") if self.wrapper == "sft" else []
         theirs, ours = self._cut(read(reference)), self._cut(read(without_thoughts(candidate)))
-        room = max(0, (self.max_length - SPECIAL - len(theirs) - len(ours)) // 2 - len(joint))
+        room = (self.max_length - self._special - len(theirs) - len(ours)) // 2
         whole = read(conversation(prompt))
         asked = [*whole[max(0, len(whole) - room) :], *joint]
         between, last = self.decoder.mark(BETWEEN), self.decoder.mark(LAST)
