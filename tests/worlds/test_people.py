@@ -6,6 +6,7 @@ import torch
 from plaudit.types import Batch, UserError
 from plaudit.worlds.corners import CellPolicy, CornerWorld, KindScaled
 from plaudit.worlds.personas import PersonaWorld
+from plaudit.worlds.pets import DISPUTED, RANKINGS, PetsWorld
 
 USERS = [f"user {number}" for number in range(400)]
 
@@ -96,3 +97,41 @@ def test_the_policy_gives_its_own_log_probabilities():
     again = policy.encode(drawn.batch, seed=0)
     assert torch.equal(again.payload["cell"], drawn.payload["cell"])
     assert torch.equal(again.log_probs, drawn.log_probs)
+
+
+class Letters:
+    """Reads a text as how often some letters occur; it stands for a language model, for which labels are made the same way."""
+
+    def encode(self, batch):
+        return torch.tensor([[float(text.count(letter)) for letter in "abcdgirt"] for text in batch.responses])
+
+
+def test_pets_are_disputed_and_held_out_texts_stay_apart():
+    world = PetsWorld(seed=1, backbone=Letters())
+    assert all((first.index(a) < first.index(b)) != (second.index(a) < second.index(b))
+               for first, second in [RANKINGS] for a, b in DISPUTED)  # fmt: skip
+    owner = {tuple(row.tolist()): animal for animal, rows in world.vectors.items() for row in rows}
+    told, labels = world.comparisons(USERS[:60], 20, 1)
+    wins = labels.prob.reshape(60, 20)
+    for number, user in enumerate(USERS[:60]):
+        ranking = RANKINGS[world.kind(user)]
+        for pair in range(20):
+            rows = told.responses[number * 40 + 2 * pair : number * 40 + 2 * pair + 2]
+            animals = [owner[tuple(row.tolist())] for row in rows]
+            assert tuple(sorted(animals)) in DISPUTED
+            assert bool(wins[number, pair]) == (ranking.index(animals[0]) < ranking.index(animals[1]))
+    assert 20 < sum(world.kind(user) for user in USERS[:60]) < 40
+    assert len(world.texts["cat"]) == len(set(world.texts["cat"])) == 24
+
+
+def test_pets_held_out_texts_are_used_nowhere_else():
+    class Numbers:
+        def encode(self, batch):
+            return torch.arange(len(batch), dtype=torch.float32)[:, None]
+
+    world = PetsWorld(seed=1, backbone=Numbers())
+    told, held = (world.comparisons(USERS[:60], 40, 1, noisy=noisy)[0].responses for noisy in (True, False))
+    used, kept = set(told[:, 0].tolist()), set(held[:, 0].tolist())
+    assert len(kept) == 24
+    assert len(used) == 72
+    assert not used & kept

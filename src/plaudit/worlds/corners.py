@@ -16,6 +16,8 @@ from plaudit.types import Batch, Context, Generator, Preferences, Reward, Scores
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from plaudit.rewards.learned.variational import VariationalReward
+
 
 class CornerWorld(World):
     """side: cells on an edge. kinds: how many of the four corners are wanted by someone. flips: share of wrong labels.
@@ -71,11 +73,22 @@ class CornerWorld(World):
         cells = self.questions(sets * size, seed).reshape(-1, 2)
         return Batch(["where to go?"] * len(cells), cells), torch.arange(len(cells)).reshape(sets, size, 2)
 
-    def cells_of(self, batch: Batch) -> Tensor:
-        """[B, 2] the responses."""
+    def best_questions(
+        self, reward: VariationalReward, users: Sequence[str], size: int, seed: int, candidates: int = 1000, draws: int = 20
+    ) -> Tensor:
+        """[users, size, 2, 2] for every user the most informative set of questions of a draw of so many candidate sets.
+
+        draws: of candidates, each for as many of the users; before any answer, there is nothing to tell users apart by.
+        """
         import torch
 
-        return torch.as_tensor(batch.require_responses())
+        from plaudit.rewards.learned.active import rank_questions
+
+        best = []
+        for number in range(draws):
+            batch, sets = self.candidates(candidates, size, derive_seed(seed, number))
+            best.append(torch.as_tensor(batch.require_responses())[sets[rank_questions(reward, batch, sets, seed=seed)[0]]])
+        return torch.stack(best).repeat_interleave(-(-len(users) // draws), dim=0)[: len(users)]
 
     def chance_near(self, probabilities: Tensor, users: Sequence[str]) -> float:
         """Mean over users of the probability [users, cells] of a cell near their corner (`near`)."""

@@ -296,6 +296,8 @@ class MixtureIdealPoint(LearnedReward):
         data = usable(data)
         if len(data):
             rows = data.batch
+            for module in self.fitted_modules().values():
+                module.eval()
             with torch.no_grad():
                 mapped = self.items(self.encode(rows))
 
