@@ -288,3 +288,15 @@ def test_settings_that_cannot_work(settings, says):
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(EngineError, match="does not exist"):
         TextBackbone(tmp_path / "nowhere").status(batch())
+
+
+def test_reduced_precision_is_near_and_kept_apart(folders, tmp_path):
+    from plaudit.engines.precision import why_no_bfloat16
+
+    if why_no_bfloat16(torch.device("cpu"), torch.float32) is not None:
+        pytest.skip("this CPU has no fast bfloat16")
+    exact, rough = (TextBackbone(folders["llama"], cache=tmp_path, precision=one) for one in ("full", "bfloat16"))
+    first, second = exact.encode(batch()), rough.encode(batch())
+    assert not torch.equal(first, second)
+    assert float(torch.nn.functional.cosine_similarity(first, second).min()) > 0.97
+    assert exact.features_cache.folder != rough.features_cache.folder
