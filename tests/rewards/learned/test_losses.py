@@ -166,4 +166,12 @@ def test_temperatures_that_cannot_be_told():
     assert right == pytest.approx(1 / math.log(5), rel=1e-3)
     wrong = fit_temperature(ones, torch.zeros(4))
     assert at_limit(wrong, ones)
+
+
+def test_tiny_gaps_are_not_blown_up():
+    generator = torch.Generator().manual_seed(0)
+    gaps = 1e-3 * torch.randn(200, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(200, generator=generator) < 0.5).double()
+    found = fit_temperature(gaps, labels)
+    assert pair_losses(gaps / found, labels).mean() <= pair_losses(gaps, labels).mean() + 1e-6
     assert not at_limit(right, ones)

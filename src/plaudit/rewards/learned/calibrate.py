@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST = 100.0
-"""The temperature lies in [1 / 100, 100] typical gaps; at the upper end held-out pairs are ordered no better than by chance."""
+"""The temperature lies between a hundredth of a typical gap and a hundred gaps, or a hundred where gaps are below 1. At the upper
+end held-out pairs are ordered no better than by chance."""
 
 
 def fit_temperature(gaps: Tensor, prob: Tensor) -> float | None:
@@ -24,22 +25,29 @@ def fit_temperature(gaps: Tensor, prob: Tensor) -> float | None:
     from plaudit.rewards.learned.losses import pair_losses
 
     gaps, prob = gaps.detach().double(), prob.double()
-    size = gaps.abs().median()
-    size = size if size > 0 else gaps.abs().mean()
-    if not len(gaps) or not bool((prob != 0.5).any()) or not size > 0:
+    if not len(gaps) or not bool((prob != 0.5).any()) or not bool(gaps.any()):
         return None
     most = (len(gaps) + 1) / (len(gaps) + 2)
     target = prob.clamp(1 - most, most)
 
-    def cost(log_share: float) -> float:
-        return float(pair_losses(gaps / (float(size) * math.exp(log_share)), target).mean())
+    def cost(logarithm: float) -> float:
+        return float(pair_losses(gaps / math.exp(logarithm), target).mean())
 
-    limit = math.log(LARGEST)
-    found = minimize_scalar(cost, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-6})
-    return float(size) * math.exp(float(found.x))
+    bounds = math.log(_typical(gaps) / LARGEST), math.log(_largest(gaps))
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(found.x))
 
 
 def at_limit(temperature: float, gaps: Tensor) -> bool:
     """Whether the temperature is as large as it may be: held-out pairs are ordered no better than by chance."""
-    size = float(gaps.detach().double().abs().median()) or float(gaps.detach().double().abs().mean())
-    return temperature > 0.99 * LARGEST * size
+    return temperature > 0.99 * _largest(gaps.detach().double())
+
+
+def _typical(gaps: Tensor) -> float:
+    """The median size of the gaps, or their mean size where most are 0."""
+    return float(gaps.abs().median()) or float(gaps.abs().mean())
+
+
+def _largest(gaps: Tensor) -> float:
+    """Tiny gaps of a head that has hardly learned must not be blown up: 1 is always within reach."""
+    return LARGEST * max(1.0, _typical(gaps))
