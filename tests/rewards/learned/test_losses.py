@@ -166,6 +166,7 @@ def test_temperatures_that_cannot_be_told():
     assert right == pytest.approx(1 / math.log(5), rel=1e-3)
     wrong = fit_temperature(ones, torch.zeros(4))
     assert at_limit(wrong, ones)
+    assert not at_limit(right, ones)
 
 
 def test_tiny_gaps_are_not_blown_up():
@@ -174,4 +175,3 @@ def test_tiny_gaps_are_not_blown_up():
     labels = (torch.rand(200, generator=generator) < 0.5).double()
     found = fit_temperature(gaps, labels)
     assert pair_losses(gaps / found, labels).mean() <= pair_losses(gaps, labels).mean() + 1e-6
-    assert not at_limit(right, ones)
