@@ -158,6 +158,8 @@ def test_users_weigh_alike_however_much_they_say():
     edges = [many.preferences, few.preferences]
     batch = Batch(["?"] * 20, torch.cat([many.batch.responses, few.batch.responses]), users=["a"] * 16 + ["b"] * 4)
     told = FitData(batch, Preferences(torch.arange(0, 20, 2), torch.arange(1, 20, 2), torch.cat([edge.prob for edge in edges])))
+    assert one.prepare(told, range(8)).preferences.weight[:8].tolist() == [1.0] * 8
+    assert one.users == ("a",), "whoever is only in held-out pairs stays unknown"
     weight = one.prepare(told, range(10)).preferences.weight
     assert weight.mean() == pytest.approx(1.0)
     assert float(weight[:8].sum()) == pytest.approx(float(weight[8:].sum()))

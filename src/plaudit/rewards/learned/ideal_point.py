@@ -162,15 +162,19 @@ class MixtureIdealPoint(LearnedReward):
         self.settings["users"] = [*self.settings["users"], *(users[number] for number in fresh)]
 
     def prepare(self, data: FitData, units: Sequence[int]) -> FitData:
-        """Take in the users of all pairs; with `per_user`, weigh pairs so that all fitted users weigh alike (mean weight 1)."""
+        """Take in the users of the fitted pairs; with `per_user`, weigh pairs so that these users weigh alike (mean weight 1).
+
+        Users of held-out pairs only stay unknown: they are judged by the mean weights.
+        """
         import torch
 
         names, numbers = numbered(pair_users(data))
-        self.add_users(names)
+        index = torch.as_tensor(units, dtype=torch.int64)
+        counts = torch.bincount(numbers[index], minlength=len(names))
+        self.add_users([name for name, count in zip(names, counts.tolist(), strict=True) if count])
         if not self.settings["per_user"]:
             return data
-        told, index = pairs_of(data), torch.as_tensor(units, dtype=torch.int64)
-        counts = torch.bincount(numbers[index], minlength=len(names))
+        told = pairs_of(data)
         weight = len(index) / ((counts > 0).sum() * counts.clamp(min=1))[numbers]
         weight = weight if told.weight is None else weight * told.weight
         weighted = Preferences(told.first, told.second, told.prob, weight, told.status, told.tie, told.verdicts)
