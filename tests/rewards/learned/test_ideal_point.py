@@ -84,7 +84,7 @@ def test_scores_against_the_slow_obvious_version(ideal):
             else:
                 point = sum(weights[k] * (one.item(points[k]) if ideal == "f(P)w" else points[k]) for k in range(3))
             wanted = -(item - point).norm()
-        assert float(found[row]) == pytest.approx(float(wanted), abs=1e-9)
+        assert float(found[row].detach()) == pytest.approx(float(wanted.detach()), abs=1e-9)
 
 
 def _double(backbone):
