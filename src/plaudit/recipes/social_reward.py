@@ -191,7 +191,7 @@ RECIPE = Recipe(
     notes=(
         "Ours are shares of 1 on rendered scenes with a known taste; the paper's are people's choices on photographs and art.",
         "Triplets come from 12 prompts, accuracy from 4 others of the same words; the base metric has seen all 16.",
-        "Followers and styles are independent in this world, so raw counts are noisy labels, not biased ones.",
+        "Followers and styles are independent here: raw counts are noisy, not biased; sure labels are pairs that the base knows.",
         "Fitting stops early on one prompt of the feed that is held out; the released code trains for 10 epochs.",
         "A generated picture's noise is what the best rendered scene leaves unexplained, so blur counts as noise.",
     ),
