@@ -5,7 +5,6 @@ New parts: `rewards.learned.discriminator`, `curation.policy_triples`. World: `w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +40,7 @@ class Config(RecipeConfig):
     pools: tuple[int, ...] = (5, 15, 40)
     triples: int = 4000
     epochs: int = 2
-    batch: int = 32
+    batch: int = 64
     rate: float = 2e-3
     preferences: tuple[int, ...] = (25, 100, 400)
     middle: int = 100
@@ -85,8 +84,9 @@ def arms(family: HabitFamily, known: PolicyDiscriminator, seed: int) -> Rewards:
     from plaudit.rewards.learned.goal_reward import GoalReward
     from plaudit.worlds.habit_texts import base_model
 
-    new = PolicyDiscriminator(base_model(family), seed=seed)
-    return {OURS: copy.deepcopy(known), SCRATCH: new, CLASSIC: GoalReward(base_model(family), seed=seed)}
+    trained, new = PolicyDiscriminator(**known.settings), PolicyDiscriminator(base_model(family), seed=seed)
+    trained.load_state_dict(known.state_dict())
+    return {OURS: trained, SCRATCH: new, CLASSIC: GoalReward(base_model(family), seed=seed)}
 
 
 def stage_two(config: Config, family: HabitFamily, known: PolicyDiscriminator, seed: int) -> tuple[Rewards, Values]:

@@ -1,81 +1,56 @@
-"""`ChainWorld`: digits added and subtracted modulo 10, every step written out, right or with one corrupted step (card 40).
+"""`ChainWorld`: sums whose steps are written out, right and with one corrupted step whose error is carried on (card 40).
 
-`7-9+4=` is answered by `7-9=8;8+4=2`. A corrupted response has the result of one step off by 1 to 3, and goes on from there.
-Modulo 10 each step has six characters and there are 200 right ones: what a step must be is learned from few thousand examples.
+`7-4+9=` is answered by `7-4=3;3+9=12`. A corrupted response has the result of one step off by 1 to 9, and goes on from there.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from plaudit.fitting import derive_seed
-from plaudit.types import Batch, Preferences, Sampling, UserError, prompt_text
-from plaudit.worlds.arithmetic import SEPARATOR, FinalNumber
-from plaudit.worlds.base import Decoder, Level, TextWorld, in_split
+from plaudit.types import Batch, Preferences, Sampling, prompt_text
+from plaudit.worlds.arithmetic import SEPARATOR, ArithmeticWorld
+from plaudit.worlds.base import Decoder, Level
 
-_CHAIN = re.compile(r"\d(?:[+-]\d)+")
-_ERRORS = (-3, -2, -1, 1, 2, 3)
+_TERM = re.compile(r"[+-]?\d+")
+_ERRORS = tuple(off for off in range(-9, 10) if off)
 
 
-def written_steps(chain: str, *, wrong_step: int | None = None, error: int = 0) -> list[str]:
-    """The steps of a chain of digits joined by + and -, each `a+b=c` modulo 10; from `wrong_step` (0-based) on, off by `error`.
+def written_steps(expression: str, *, wrong_step: int | None = None, error: int = 0) -> list[str]:
+    """The steps of a chain of numbers joined by + and -, each `a+b=c`; from `wrong_step` (0-based) on results are off by `error`.
 
-    Raises ValueError for anything but such a chain of two digits or more.
+    Raises ValueError for anything but such a chain of two numbers or more.
     """
-    if not _CHAIN.fullmatch(chain):
-        raise ValueError(f"'{chain}' is no chain of two digits or more joined by + and -")
-    total, steps = int(chain[0]), []
-    for number, place in enumerate(range(1, len(chain), 2)):
-        term = int(chain[place + 1]) * (1 if chain[place] == "+" else -1)
-        found = (total + term + (error if number == wrong_step else 0)) % 10
-        steps.append(f"{total}{chain[place : place + 2]}={found}")
+    terms = _TERM.findall(expression)
+    if len(terms) < 2 or "".join(terms) != expression:
+        raise ValueError(f"'{expression}' is no chain of two numbers or more joined by + and -")
+    total, steps = int(terms[0]), []
+    for number, term in enumerate(terms[1:]):
+        found = total + int(term) + (error if number == wrong_step else 0)
+        steps.append(f"{total}{term}={found}")
         total = found
     return steps
 
 
-class ChainWorld(TextWorld):
-    """Chains of `terms` digits (fewest, most). `pairs` gives a right and a corrupted response a question.
+class ChainWorld(ArithmeticWorld):
+    """Chains of `terms` numbers of one digit (fewest, most). `pairs` gives a right and a corrupted response a question.
 
-    Start models imitate right responses only; how often a sample of theirs is right depends on the level. Questions are split by
-    content: none is both trained on and tested on.
+    Start models imitate right responses only; how often a sample of theirs is right depends on the level.
     """
 
     name = "chains"
-    characters = "0123456789+-=;"
     levels: ClassVar[Mapping[str, Level]] = {
-        "start": Level(demonstrations=2000, epochs=5),
-        "strong": Level(demonstrations=8000, epochs=4),
+        "start": Level(demonstrations=3000, epochs=8),
+        "strong": Level(demonstrations=8000, epochs=8),
     }
-    decoder = Decoder(layers=3, width=96, heads=4, context=64)
+    decoder = Decoder(layers=3, width=96, heads=4, context=96)
 
-    def __init__(self, *, terms: tuple[int, int] = (4, 5)) -> None:
-        if not 2 <= terms[0] <= terms[1]:
-            raise UserError(f"a chain has two terms or more, and at least as many at most as at least: {terms}")
-        self.terms, self.truth = terms, FinalNumber()
-        self.settings = {"terms": list(terms)}
-        self.sampling = Sampling(max_tokens=6 * (terms[1] - 1) + 1, temperature=1.0)
-
-    def prompts(self, split: str, n: int, seed: int) -> Batch:
-        """n questions of a split (train, validation, test), with answers as references; a question may come twice."""
-        draw = random.Random(derive_seed(seed, "chains", split))
-        found: list[str] = []
-        for number in itertools.count():
-            if len(found) >= n:
-                break
-            if number > 1000 * (n + 1):
-                raise UserError(f"there are too few chains of {self.terms[0]} to {self.terms[1]} terms for a split '{split}'")
-            rest = "".join(f"{draw.choice('+-')}{draw.randrange(10)}" for _ in range(draw.randint(*self.terms) - 1))
-            if in_split(chain := f"{draw.randrange(10)}{rest}", split):
-                found.append(chain)
-        return Batch(
-            prompts=[f"{chain}=" for chain in found],
-            references=[written_steps(chain)[-1][-1] for chain in found],
-            ids=[f"{split}-{chain}" for chain in found],
-        )
+    def __init__(self, *, terms: tuple[int, int] = (3, 4)) -> None:
+        super().__init__("chain_sum", terms=terms, digits=(1, 1), wrong=0.0, worked=True)
+        self.sampling = Sampling(max_tokens=8 * (terms[1] - 1) + 2, temperature=1.0)
 
     def demonstrations(self, n: int, seed: int) -> Batch:
         """n right responses to training questions."""
@@ -90,7 +65,7 @@ class ChainWorld(TextWorld):
     def pairs(self, split: str, n: int, seed: int) -> tuple[Batch, Preferences]:
         """n questions of a split, each with a right response (row 2 i) and one with a corrupted step (row 2 i + 1).
 
-        `extras["wrong_from"]`: the character of a corrupted response that is its first wrong result, -1 for a right one.
+        `extras["wrong_from"]`: the character of a corrupted response at which its first wrong result begins, -1 for a right one.
         """
         import torch
 
@@ -103,7 +78,7 @@ class ChainWorld(TextWorld):
             step = draw.randrange(len(right))
             wrong = written_steps(chain, wrong_step=step, error=draw.choice(_ERRORS))
             responses += [SEPARATOR.join(right), SEPARATOR.join(wrong)]
-            wrong_from += [-1, len(SEPARATOR.join(wrong[: step + 1])) - 1]
+            wrong_from += [-1, len(SEPARATOR.join(wrong[: step + 1])) - len(wrong[step].split("=")[1])]
         rows = [row for row in range(n) for _ in range(2)]
         batch = questions.select(rows)
         batch.responses, batch.extras["wrong_from"] = responses, wrong_from
