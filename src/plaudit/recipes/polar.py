@@ -53,7 +53,7 @@ class Config(RecipeConfig):
     updates: int = 150
     prompts: int = 12
     samples: int = 8
-    policy_rate: float = 0.05
+    policy_rate: float = 0.02
 
 
 def stage_one(config: Config, family: HabitFamily, seed: int, test: FitData) -> tuple[PolicyDiscriminator, Values]:
