@@ -158,12 +158,13 @@ RECIPE = Recipe(
     notes=(
         "PPO with a critic of its own; returns are plain rewards to go, as in the released code.",
         "150 updates instead of the 400 that the card estimates, so that five seeds of six arms fit into half an hour.",
-        "The world was chosen by the arm without shaping and the learned reward alone, before any shaper ran. A linear head on the "
-        "mean of the states, 4 epochs: gold rises from 4.4 to 8.7, nothing is hacked (a mean is bounded, so little is left to gain "
-        "from more of a sign). A head on the sum, trunk frozen: one letter repeated from update 40 on, without a rise before. A head "
-        "on the sum, secret pairs drawn freely: letters that occur in many pairs are hacked (gold 8.0 to 0.8 and back to 5.7 in 200 "
-        "updates). Taken: a head on the sum, one epoch of batches of 32 pairs (the card's step 1), no letter in two places of the "
-        "secret pairs, at most one mark in a good string: marks are hacked (two seeds looked at: gold 6.3 to -3.0, and 6.4 to -15.5).",
+        "The world was chosen by the arm without shaping and the learned reward alone, before any shaper ran. Head on the "
+        "mean of the states, 4 epochs: gold rises from 4.4 to 8.7, nothing is hacked (a mean is bounded: more of a sign "
+        "gains little). Head on the sum, trunk frozen: the policy repeats one letter from update 40 on, after a rise of 0.5."
+        " Head on the sum, pairs drawn freely: letters of many pairs are hacked (gold 8.0, then 0.8, and 5.7 after 200 "
+        "updates). Taken: head on the sum, one epoch of batches of 32 pairs (the card's step 1), no letter begins or ends "
+        "two secret pairs, at most one mark in a good string. There marks are hacked, in both seeds that were looked at "
+        "(gold 6.3 to -3.0, and 6.4 to -15.5).",
         "Half of the data is good, where the card has random strings: those hold 0.35 secret pairs each, too few to learn from.",
     ),
     arms=arms,
