@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -72,6 +74,8 @@ def test_readings():
     assert final_answer("") is None
     assert auroc([3.0, 2.0, 1.0], [True, True, False]) == 1.0
     assert auroc([1.0, 1.0], [True, False]) == 0.5
+    assert math.isnan(auroc([1.0], [True]))
+    assert math.isnan(auroc([], []))
     batch, preferences = ChainWorld().pairs("train", 400, seed=0)
     mixed = shuffled_labels(preferences, 1)
     assert 0.4 < mixed.prob.mean().item() < 0.6

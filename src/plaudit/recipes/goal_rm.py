@@ -193,7 +193,7 @@ RECIPE = Recipe(
         "asks for one from nothing, which Bradley-Terry on 4,000 pairs leaves at chance (AUROC 0.50 after four epochs).",
         "One sampler and one start model serve all seeds; seeds differ in pairs, test questions, order and draws.",
         "Steps are written out (`7-4=3;3+9=12`): with partial sums alone a solution would hardly be longer than the 5 tokens "
-        "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms instead of three or four.",
+        "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms, others three or four.",
         "The vote has 60 questions of 16 samples a seed for the threshold, and 60 others for the test.",
     ),
     arms=arms,

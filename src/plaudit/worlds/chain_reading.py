@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,6 +37,8 @@ def auroc(values: Sequence[float], right: Sequence[bool]) -> float:
     """P(a right solution has a larger value than a wrong one), ties counting half; NaN where one kind is missing."""
     import numpy as np
 
+    if not values:
+        return math.nan
     return float(curve_statistic(values, right, auc)(np.ones((1, len(values)), dtype=np.int64))[0])
 
 
