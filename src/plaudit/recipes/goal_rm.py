@@ -37,7 +37,7 @@ class Config(RecipeConfig):
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     pairs: int = 4000
-    epochs: int = 2
+    epochs: int = 4
     batch: int = 32
     learning_rate: float = 1e-3
     tests: int = 500
@@ -61,12 +61,13 @@ def arms(config: Config, world: ChainWorld, seed: int) -> dict[str, Arm]:
     return found
 
 
-def fit_arm(config: Config, world: ChainWorld, name: str, reward: GoalReward, seed: int) -> tuple[Batch, float]:
-    """Fit on the pairs; gives the training rows and the tokens that went through the model."""
+def fit_arm(config: Config, name: str, reward: GoalReward, seed: int) -> tuple[Batch, float]:
+    """Fit on pairs of two to four terms; gives the training rows and the tokens that went through the model."""
     from plaudit.rewards.learned.data import FitData
     from plaudit.worlds.chain_reading import shuffled_labels
+    from plaudit.worlds.chains import ChainWorld
 
-    batch, preferences = world.pairs("train", config.pairs, seed)
+    batch, preferences = ChainWorld(terms=(2, 4)).pairs("train", config.pairs, seed)
     if name == SHUFFLED:
         preferences = shuffled_labels(preferences, derive_seed(seed, "shuffled"))
     settings = {"epochs": config.epochs, "batch": config.batch, "seed": seed}
@@ -97,10 +98,9 @@ def votes(config: Config, reward: GoalReward, goal: GoalState, asked: tuple[Batc
     """(answers, Q of each token) of each question, and the right answers. What has no last number has no answer."""
     from plaudit.worlds.chain_reading import final_answer
 
-    batch, gold = asked
+    (batch, gold), size = asked, config.samples
     q, answers = reward.q(batch, goal), [final_answer(str(text)) for text in batch.require_responses()]
-    rows = range(0, len(batch), config.samples)
-    return [(answers[at : at + config.samples], q[at : at + config.samples]) for at in rows], gold
+    return [(answers[at : at + size], q[at : at + size]) for at in range(0, len(batch), size)], gold
 
 
 def run(config: Config, seed: int) -> Figures:
@@ -117,7 +117,7 @@ def run(config: Config, seed: int) -> Figures:
     values: dict[str, float | None] = {"writer/accuracy": float(world.truth.score(asked[0]).values.mean())}
     for name, arm in arms(config, world, seed).items():
         reward = arm.reward
-        batch, tokens = fit_arm(config, world, name, reward, seed)
+        batch, tokens = fit_arm(config, name, reward, seed)
         budget.spend(training_tokens=tokens, reward_calls=2 * config.tests * len(SPLITS))
         goal, bad = reward.goal(batch.select(range(0, len(batch), 2))), reward.goal(batch.select(range(1, len(batch), 2)))
         for split, test in tests.items():
@@ -184,7 +184,7 @@ RECIPE = Recipe(
         Published(
             "the same, filtered majority vote", "tokens saved without losing accuracy (up to)", 0.55, ours="contrastive/saved"
         ),
-        Published("Llama-3-8B-Instruct, HH-RLHF", "accuracy, gain", 2.3, "%"),
+        Published("Llama-3-8B-Instruct, HH-RLHF", "accuracy, gain", 0.023),
     ),
     source="Nath et al. 2024, arXiv 2407.13887",
     needs={"accelerate": "train", "reasoning_gym": "worlds"},
@@ -193,7 +193,8 @@ RECIPE = Recipe(
         "asks for one from nothing, which Bradley-Terry on 4,000 pairs leaves at chance (AUROC 0.50 after four epochs).",
         "One sampler and one start model serve all seeds; seeds differ in pairs, test questions, order and draws.",
         "Steps are written out (`7-4=3;3+9=12`): with partial sums alone a solution would hardly be longer than the 5 tokens "
-        "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms, others three or four.",
+        "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms, others three or four; "
+        "a third of the pairs that are fitted on have two, without which two epochs leave all rewards near chance.",
         "The vote has 60 questions of 16 samples a seed for the threshold, and 60 others for the test.",
     ),
     arms=arms,
