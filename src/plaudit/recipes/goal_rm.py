@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plaudit.fitting import derive_seed
@@ -54,11 +55,9 @@ def arms(config: Config, world: ChainWorld, seed: int) -> dict[str, Arm]:
     from plaudit.rewards.learned.goal_reward import GoalReward
     from plaudit.worlds.chain_reading import chain_reader
 
-    found = {}
-    for name in ARMS:
-        reward = GoalReward(chain_reader(world, config.level), contrast=None if name == PLAIN else GoalContrastive(), seed=seed)
-        found[name] = Arm(reward=reward)
-    return found
+    contrasts = {PLAIN: None, OURS: GoalContrastive(), SHUFFLED: GoalContrastive()}
+    start = partial(chain_reader, world, config.level)
+    return {name: Arm(reward=GoalReward(start(), contrast=contrast, seed=seed)) for name, contrast in contrasts.items()}
 
 
 def fit_arm(config: Config, name: str, reward: GoalReward, seed: int) -> tuple[Batch, float]:
@@ -129,8 +128,8 @@ def run(config: Config, seed: int) -> Figures:
         theta = tune_theta(*votes(config, reward, goal, tuned))
         known = votes(config, reward, goal, asked)
         plain, filtered = vote_figures(*known, -math.inf), vote_figures(*known, theta)
-        values |= {f"{name}/vote": filtered.accuracy, f"{name}/saved": filtered.saved, "plain vote": plain.accuracy}
-        values[f"{name}/all stopped"] = filtered.fallback
+        values |= {f"{name}/vote": filtered.accuracy, f"{name}/saved": filtered.saved, f"{name}/all stopped": filtered.fallback}
+        values["plain vote"] = plain.accuracy
     return Figures(seed, values, budget=dict(budget.spent))
 
 
