@@ -193,6 +193,7 @@ RECIPE = Recipe(
         "Ours are shares of 1; the paper's win rates are per cent, of PPO policies of 7B models judged by GPT-4.",
         "Decided before the run: the linear model decides check (A), pairs of leaves are the method, 90 % bound = 5 % quantile.",
         "A failing check (B) reads: not reproduced at this scale. The policy is best-of-16; no PPO was run.",
+        "Why (A) fails: pairs that part late confound fewer things, but their rewards are closer, so noisy labels say less.",
     ),
     arms=arms,
 )
