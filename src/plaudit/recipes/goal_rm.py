@@ -38,9 +38,9 @@ class Config(RecipeConfig):
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    pairs: int = 4000
-    epochs: int = 8
-    control_epochs: int = 2
+    pairs: int = 16000
+    epochs: int = 2
+    control_epochs: int = 1
     batch: int = 32
     learning_rate: float = 1e-3
     tests: int = 500
@@ -190,7 +190,8 @@ RECIPE = Recipe(
     needs={"accelerate": "train", "reasoning_gym": "worlds"},
     notes=(
         "Rewards start from a decoder that imitates right solutions, as the paper's start from a model of mathematics; the card "
-        "asks for one from nothing, which Bradley-Terry on 4,000 pairs leaves at chance (AUROC 0.50 after four epochs).",
+        "asks for one from nothing, which Bradley-Terry leaves at chance. Of 4,000 pairs both losses learn more by heart than they "
+        "carry over (AUROC 0.60 on test questions after four epochs, against 0.7 and more of training pairs in order): 16,000.",
         "One sampler and one start model serve all seeds; seeds differ in pairs, test questions, order and draws.",
         "Steps are written out (`7-4=3;3+9=12`): with partial sums alone a solution would hardly be longer than the 5 tokens "
         "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms, others three or four; "
