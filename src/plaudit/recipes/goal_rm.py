@@ -190,13 +190,12 @@ RECIPE = Recipe(
     needs={"accelerate": "train", "reasoning_gym": "worlds"},
     notes=(
         "Rewards start from a decoder that imitates right solutions, as the paper's start from a model of mathematics; the card "
-        "asks for one from nothing, which Bradley-Terry leaves at chance. Of 4,000 pairs both losses learn more by heart than they "
-        "carry over (AUROC 0.60 on test questions after four epochs, against 0.7 and more of training pairs in order): 16,000.",
-        "One sampler and one start model serve all seeds; seeds differ in pairs, test questions, order and draws.",
+        "asks for one from nothing, which Bradley-Terry leaves at chance. 16,000 pairs, not 4,000: of these both losses learn "
+        "more by heart (0.7 of training pairs in order after four epochs) than they carry over (AUROC 0.60).",
+        "One sampler and one start model serve all seeds; the vote has 60 questions for the threshold and 60 for the test.",
         "Steps are written out (`7-4=3;3+9=12`): with partial sums alone a solution would hardly be longer than the 5 tokens "
         "that the vote always skips. A corrupted result is off by 1 to 9. Longer problems have five terms, others three or four; "
         "a third of the pairs that are fitted on have two, without which two epochs leave all rewards near chance.",
-        "The vote has 60 questions of 16 samples a seed for the threshold, and 60 others for the test.",
     ),
     arms=arms,
 )
