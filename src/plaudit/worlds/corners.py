@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from plaudit.fitting.seeds import derive_seed
 from plaudit.rewards.base import BaseReward
 from plaudit.types import Batch, Context, Generator, Preferences, Reward, Scores, States, StepStats, Trajectories, World
+from plaudit.worlds.one_step import one_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -241,16 +242,7 @@ class CellPolicy(Generator):
         return self._trajectories(batch, torch.cdist(torch.as_tensor(batch.require_responses()), self.cells).argmin(1), None)
 
     def _trajectories(self, batch: Batch, drawn: Tensor, how: Any) -> Trajectories:
-        import torch
-
-        payload = {"latents": _latents(batch), "cell": drawn}
-        mask = torch.ones(len(batch), 1, dtype=torch.bool)
-        made = Trajectories(batch, torch.zeros(len(batch), 1), mask, done=["terminal"] * len(batch), how=how, payload=payload)
-        with torch.no_grad():
-            found = self.evaluate(made).log_prob
-        assert found is not None
-        made.log_probs = found
-        return made
+        return one_step(self, batch, {"latents": _latents(batch), "cell": drawn}, how)
 
     def evaluate(
         self,

@@ -14,6 +14,7 @@ from plaudit.fitting.seeds import derive_seed
 from plaudit.rewards.base import BaseReward
 from plaudit.trust.probes import ProbeTask
 from plaudit.types import Batch, Context, Generator, Preferences, Scores, States, StepStats, Trajectories, World
+from plaudit.worlds.one_step import one_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,16 +147,7 @@ class LatentPolicy(Generator):
         return self._trajectories(batch, _contexts(batch), torch.as_tensor(batch.extras["latent"]), None)
 
     def _trajectories(self, batch: Batch, contexts: Tensor, latent: Tensor, how: Any) -> Trajectories:
-        import torch
-
-        payload = {"contexts": contexts, "latent": latent}
-        mask = torch.ones(len(batch), 1, dtype=torch.bool)
-        made = Trajectories(batch, torch.zeros(len(batch), 1), mask, done=["terminal"] * len(batch), how=how, payload=payload)
-        with torch.no_grad():
-            found = self.evaluate(made).log_prob
-        assert found is not None
-        made.log_probs = found
-        return made
+        return one_step(self, batch, {"contexts": contexts, "latent": latent}, how)
 
     def evaluate(
         self,
