@@ -57,11 +57,11 @@ class Demo:
         return 0
 
     def _rewards(self) -> list[BaseReward]:
-        """A pointwise and a pairwise judge on the engine, two rules, and a composition of judge and rule."""
+        """A pointwise and a pairwise judge on the engine, a learned reward, two rules, and a composition of judge and rule."""
         resolver = self.engine.resolver()
         blend = resolver.resolve("{sum: {helpful: {weight: 0.8, reward: yes-token}, brevity: {weight: 0.2, reward: brevity}}}")
         blend.name = "0.8 yes-token + 0.2 brevity"
-        return [*(resolver.resolve(name) for name in ("yes-token", "verdict", "brevity", "math")), blend]
+        return [*(resolver.resolve(name) for name in ("yes-token", "verdict", "plaudit-small", "brevity", "math")), blend]
 
     def _judge(self, reward: BaseReward, rows: Sequence[Row]) -> list[RowResult]:
         # one pair a prompt keeps the pairwise judge, the dearest of all, within a minute on two cores

@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTRACT = "yes-token"
 """What `judge` stands for."""
+SMALL = "plaudit-small"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,18 @@ def catalogue(engine: Callable[[], Engine] | None = None) -> list[Entry]:
 
     judges = [Entry(name, "judge", load_contract(name).description, judge_of(name)) for name in contract_names()]
     judges.insert(0, Entry("judge", "judge", f"The default judge: {DEFAULT_CONTRACT}.", judge_of(DEFAULT_CONTRACT)))
-    return judges + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
+    learned = [Entry(SMALL, "learned", "A head of 0.3 MB on the embedded model, fitted on open preferences.", small_reward)]
+    return judges + learned + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
+
+
+def small_reward() -> BaseReward:
+    """The learned reward that comes with the package; benchmarks/small_reward.py makes it, its README.md says what it is worth.
+
+    Raises EngineError if the embedded model, which it reads states of, is not there and cannot be fetched.
+    """
+    from plaudit.rewards.learned.checkpoint import load_reward
+
+    return load_reward(Path(str(files("plaudit") / "assets" / SMALL)))
 
 
 def _first_line(thing: Any) -> str:
