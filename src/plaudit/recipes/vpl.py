@@ -28,9 +28,8 @@ SCALED = ("raw", "SPO")
 
 @dataclass(frozen=True)
 class Config(RecipeConfig):
-    """users, answers: of the training data, all reconstructed from 8 of them. new: users who are tested on test_pairs.
-    candidates: sets of `asked` questions to choose from, anew for every `new / choices` users. spread: of scales in the policy's
-    training. updates, prompts, samples: of that. pets: texts too?"""
+    """users, answers: of the training data, all reconstructed from 8 of them. new: users tested on test_pairs. candidates: sets of
+    questions to choose from, for `new / choices` users. spread: of scales in the policy's training. pets: texts too?"""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     users: int = 4000
@@ -192,8 +191,9 @@ RECIPE = Recipe(
         "The policy's rewards are multiplied by 1 to 10, by kind of user; it is linear in the latent and tabular in the cell.",
         "Texts: an eighth of the users; the embedded model's mean state, each number standardised over all texts.",
         "The threshold 0.1 of own against shuffled contexts was set before it ran. No figure of the paper (robots) is quoted.",
-        "One scale: a softmax policy settles on cells that are fair for several kinds and stays there, by exact gradients too. "
-        "With an entropy term (tried on other seeds) rewards by SPO serve the kinds alike, but no better on average than raw.",
+        "One scale: a softmax policy settles on cells that are fair for several kinds and stays there, by exact gradients "
+        "too. With an entropy term (tried on other seeds) rewards by SPO serve the kinds alike, but no better on average "
+        "than raw.",
     ),
     arms=arms,
 )
