@@ -28,7 +28,7 @@ SCALED = ("raw", "SPO")
 
 @dataclass(frozen=True)
 class Config(RecipeConfig):
-    """users, answers: of the training data, all reconstructed from 8 of them. new: users tested on test_pairs. candidates: sets of
+    """users, answers: of the training data, all reconstructed from 8. new: users tested on test_pairs. candidates: sets of
     questions to choose from, for `new / choices` users. spread: of scales in the policy's training. pets: texts too?"""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
