@@ -191,9 +191,9 @@ RECIPE = Recipe(
         "The policy's rewards are multiplied by 1 to 10, by kind of user; it is linear in the latent and tabular in the cell.",
         "Texts: an eighth of the users; the embedded model's mean state, each number standardised over all texts.",
         "The threshold 0.1 of own against shuffled contexts was set before it ran. No figure of the paper (robots) is quoted.",
-        "One scale: a softmax policy settles on cells that are fair for several kinds and stays there, by exact gradients "
-        "too. With an entropy term (tried on other seeds) rewards by SPO serve the kinds alike, but no better on average "
-        "than raw.",
+        "One scale: a softmax policy settles on cells that are fair for several kinds and stays there, with exact gradients "
+        "as well. With an entropy term (tried on other seeds) rewards by SPO serve the kinds alike, but no better on average "
+        "than raw ones.",
     ),
     arms=arms,
 )
