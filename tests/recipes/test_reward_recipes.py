@@ -29,7 +29,7 @@ def small_models(tmp_path, monkeypatch):
 
 def goal_values():
     values = {"writer/accuracy": 0.55, "plain vote": 0.8}
-    for name, gain in ((goal_rm.PLAIN, 0.0), (goal_rm.OURS, 0.06), (goal_rm.SHUFFLED, -0.3)):
+    for name, gain in ((goal_rm.PLAIN, 0.0), (goal_rm.OURS, 0.06), (goal_rm.APART, 0.1), (goal_rm.SHUFFLED, -0.3)):
         for split in goal_rm.SPLITS:
             values |= {
                 f"{name}/{split}/auroc": 0.8 + gain,

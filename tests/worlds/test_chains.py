@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.types import Batch
-from plaudit.worlds.chain_reading import auroc, chain_reader, early_part, final_answer, shuffled_labels
+from plaudit.worlds.chain_reading import auroc, chain_reader, early_part, final_answer, partial_auroc, shuffled_labels
 from plaudit.worlds.chains import ChainWorld, written_steps
 
 
@@ -65,6 +65,18 @@ def test_the_first_part_holds_the_corrupted_result():
         at = batch.extras["wrong_from"][row + 1]
         assert inside[row] == (at < ends[row + 1])
         assert holds(batch.responses[row + 1].split(";")[0]) or at < 5, "a result is wrong from where it is said to be"
+
+
+def test_partial_auroc_of_a_value_that_knows_what_is_wrong():
+    batch, _ = ChainWorld().pairs("test", 30, seed=0)
+    longest = max(map(len, batch.responses))
+    known = torch.ones(60, longest)
+    for row, at in enumerate(batch.extras["wrong_from"]):
+        if at >= 0:
+            known[row, at:] = 0.0
+    assert partial_auroc(known, batch) == 1.0
+    assert partial_auroc(1 - known, batch) == 0.0
+    assert partial_auroc(torch.ones(60, longest), batch) == 0.5
 
 
 def test_readings():

@@ -59,3 +59,13 @@ def early_part(batch: Batch, share: float = 0.6) -> tuple[list[int], Tensor]:
     inside = [0 <= at < length for at, length in zip(batch.extras["wrong_from"], lengths, strict=True)]
     wrong = torch.tensor(inside[1::2])
     return lengths, wrong.repeat_interleave(2)
+
+
+def partial_auroc(values: Tensor, batch: Batch, share: float = 0.6) -> float:
+    """AUROC of the mean value over the first part of a solution, over questions whose corrupted result lies in that part.
+
+    values: [B, T], one a character (a token of these texts), such as Q.
+    """
+    ends, inside = early_part(batch, share)
+    rows = inside.nonzero()[:, 0].tolist()
+    return auroc([float(values[row, : ends[row]].mean()) for row in rows], [batch.extras["wrong_from"][row] < 0 for row in rows])

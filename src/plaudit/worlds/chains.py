@@ -43,7 +43,7 @@ class ChainWorld(ArithmeticWorld):
 
     name = "chains"
     levels: ClassVar[Mapping[str, Level]] = {
-        "start": Level(demonstrations=3000, epochs=8),
+        "start": Level(demonstrations=2500, epochs=8),
         "strong": Level(demonstrations=8000, epochs=8),
     }
     decoder = Decoder(layers=3, width=96, heads=4, context=96)

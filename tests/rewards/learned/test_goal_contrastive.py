@@ -128,6 +128,22 @@ def test_equal_and_short_pairs_are_left_out_and_counted():
     assert math.isnan(nothing.positive.item())
 
 
+def test_the_shared_prefix_is_left_out_of_the_negative_term_where_asked():
+    draw = torch.Generator().manual_seed(4)
+    chosen, rejected = torch.randn(2, 1, 6, 3, generator=draw)
+    rejected[:, :4] = chosen[:, :4]
+    rejected[:, 4:], chosen[:, 4:] = -chosen[:, :1], chosen[:, :1]
+    shared, apart = torch.tensor([4]), GoalContrastive(skip_shared=True, k_neg=64)
+    found = apart(chosen, rejected, full(1, 6), full(1, 6), seed=0, shared=shared)
+    assert found.negative.item() == pytest.approx(1 / (1 + math.e), abs=1e-6), "only states that are opposite are drawn"
+    assert GoalContrastive(k_neg=64)(chosen, rejected, full(1, 6), full(1, 6), seed=0, shared=shared).negative.item() > 0.3
+    whole = apart(chosen, rejected, full(1, 6), full(1, 6), seed=0, shared=torch.tensor([6]))
+    assert whole.negative.item() == pytest.approx(1 / (1 + math.e), abs=1e-6), "one is the other's beginning: the last states"
+    reward = small_reward(contrast={"skip_shared": True, "k_neg": 8})
+    with torch.no_grad():
+        assert reward.loss(small_data(chosen=("aab", "ab"), rejected=("aaa", "abb"))).stats["pairs_equal"] == 0
+
+
 def test_zero_states_and_settings():
     zero = torch.zeros(2, 3, 4, requires_grad=True)
     found = GoalContrastive()(zero, zero, full(2, 3), full(2, 3), seed=0)

@@ -61,6 +61,8 @@ class GoalContrastive:
     S+: mean over pairs and over k_pos x k_pos (source, goal) places of sigmoid(cos), both of the chosen response. S-: the same
     with k_neg sources of the chosen and goals of the rejected response. skip_source, skip_goal: the share of the end that is
     never drawn (p of the sampler). average_goal: the drawn goal states are averaged before the cosine.
+    skip_shared: the negative term draws only from where the two responses differ. Before that a causal decoder has the very same
+    states for both, which the published loss pulls together in S+ and pushes apart in S-.
     """
 
     beta: float = 0.5
@@ -69,6 +71,7 @@ class GoalContrastive:
     skip_source: float = 0.0
     skip_goal: float = 0.0
     average_goal: bool = False
+    skip_shared: bool = False
 
     def __post_init__(self) -> None:
         if self.beta < 0 or self.k_pos < 1 or self.k_neg < 1:
@@ -89,31 +92,29 @@ class GoalContrastive:
         *,
         seed: int,
         equal: Tensor | None = None,
+        shared: Tensor | None = None,
     ) -> Contrast:
         """chosen [P, L, H], rejected [P, M, H]: states; masks [P, L], [P, M]: tokens of the responses, wherever the padding is.
 
-        equal: [P] bool, pairs whose responses are the same text. The same seed draws the same places.
+        equal: [P] bool, pairs whose responses are the same text. shared: [P] how many tokens their responses begin with alike;
+        only `skip_shared` reads it. The same seed draws the same places.
         """
         import torch
 
-        n_chosen, n_rejected = chosen_mask.sum(1), rejected_mask.sum(1)
         same = torch.zeros(len(chosen), dtype=torch.bool) if equal is None else equal.bool()
-        short = ((n_chosen < 2) | (n_rejected < 2)) & ~same
+        short = ((chosen_mask.sum(1) < 2) | (rejected_mask.sum(1) < 2)) & ~same
         kept = (~same & ~short).nonzero()[:, 0]
         left_out = {"equal": int(same.sum()), "short": int(short.sum())}
         if not len(kept):
             nothing = torch.full((), torch.nan)
             return Contrast((chosen.sum() + rejected.sum()) * 0.0, nothing, nothing, 0, **left_out)
+        alike = shared[kept] if self.skip_shared and shared is not None else torch.zeros(len(kept), dtype=torch.int64)
         draw = torch.Generator().manual_seed(seed)
         both = torch.rand((2, len(kept), self.k_pos), generator=draw).sort(dim=0).values
         loose = torch.rand((2, len(kept), self.k_neg), generator=draw)
-        ours, theirs = _response_places(chosen_mask[kept]), _response_places(rejected_mask[kept])
-        lengths, other = n_chosen[kept], n_rejected[kept]
-        source = _states_at(chosen[kept], ours, places_from_end(both[0], lengths, self.skip_source))
-        goal = _states_at(chosen[kept], ours, places_from_end(both[1], lengths, self.skip_goal))
-        away = _states_at(chosen[kept], ours, places_from_end(loose[0], lengths, self.skip_source))
-        bad = _states_at(rejected[kept], theirs, places_from_end(loose[1], other, self.skip_goal))
-        positive, negative = self._similarity(source, goal), self._similarity(away, bad)
+        ours, theirs = _Response(chosen[kept], chosen_mask[kept]), _Response(rejected[kept], rejected_mask[kept])
+        positive = self._similarity(ours.at(both[0], self.skip_source), ours.at(both[1], self.skip_goal))
+        negative = self._similarity(ours.at(loose[0], self.skip_source, alike), theirs.at(loose[1], self.skip_goal, alike))
         total = self.beta * len(kept) * (-positive.log() - (1 - negative).log())
         return Contrast(total, positive.detach(), negative.detach(), len(kept), **left_out)
 
@@ -131,16 +132,20 @@ def unit(states: Tensor) -> Tensor:
     return torch.nn.functional.normalize(precise, dim=-1, eps=1e-8)
 
 
-def _response_places(mask: Tensor) -> Tensor:
-    """[P, L] columns of the response's tokens first, in order, whichever side is padded."""
-    return (~mask).long().argsort(dim=1, stable=True)
+class _Response:
+    """States [P, L, H] of responses, found by their place in the response, whichever side is padded."""
 
+    def __init__(self, states: Tensor, mask: Tensor) -> None:
+        self.states, self.lengths = states, mask.sum(1)
+        self.columns = (~mask).long().argsort(dim=1, stable=True)
 
-def _states_at(states: Tensor, columns: Tensor, places: Tensor) -> Tensor:
-    """[P, K, H] states at the given places of each response."""
-    import torch
+    def at(self, uniform: Tensor, skip_end: float, first: Tensor | None = None) -> Tensor:
+        """[P, K, H] states at sampled places; with `first` [P], only places from there on, else the last one."""
+        import torch
 
-    return states[torch.arange(len(states))[:, None], columns.gather(1, places)]
+        start = torch.zeros_like(self.lengths) if first is None else torch.minimum(first, self.lengths - 1)
+        places = start[:, None] + places_from_end(uniform, self.lengths - start, skip_end)
+        return self.states[torch.arange(len(places))[:, None], self.columns.gather(1, places)]
 
 
 @dataclass

@@ -79,22 +79,26 @@ class GoalReward(LearnedReward):
         wins = told.prob[decided] > 0.5
         chosen = torch.where(wins, told.first[decided], told.second[decided])
         rejected = torch.where(wins, told.second[decided], told.first[decided])
-        contrast = self._contrast(data.batch, states, _response_mask(ends, counts, states.shape[1]), chosen, rejected)
+        contrast = self._contrast(rows, states, _response_mask(ends, counts, states.shape[1]), chosen, rejected)
         parts = {"bradley_terry": found.total.detach(), "contrast": contrast.total.detach()}
         stats = {"positive": float(contrast.positive), "negative": float(contrast.negative)}
         stats |= {"pairs_equal": float(contrast.equal), "pairs_short": float(contrast.short)}
         return Loss(found.total + contrast.total, parts, {**found.stats, **stats})
 
-    def _contrast(self, batch: Batch, states: Tensor, mask: Tensor, chosen: Tensor, rejected: Tensor) -> Contrast:
+    def _contrast(self, rows: list[list[int]], states: Tensor, mask: Tensor, chosen: Tensor, rejected: Tensor) -> Contrast:
+        """The term over pairs of rows; both rows of a pair have one prompt, so what they share of their tokens begins with it."""
         import torch
 
         assert self.contrast is not None
-        texts = [str(text) for text in batch.require_responses()]
-        equal = torch.tensor(
-            [texts[a] == texts[b] for a, b in zip(chosen.tolist(), rejected.tolist(), strict=True)], dtype=torch.bool
-        )
+        pairs = list(zip(chosen.tolist(), rejected.tolist(), strict=True))
+        equal = torch.tensor([rows[a] == rows[b] for a, b in pairs], dtype=torch.bool)
+        prompts = (~mask[chosen]).long().cumprod(1).sum(1)
+        alike = torch.tensor([_common(rows[a], rows[b]) for a, b in pairs], dtype=torch.int64)
         seed = int(torch.randint(2**31 - 1, ())) if torch.is_grad_enabled() else 0
-        return self.contrast(states[chosen], states[rejected], mask[chosen], mask[rejected], seed=seed, equal=equal)
+        return self.contrast(
+            states[chosen], states[rejected], mask[chosen], mask[rejected],
+            seed=seed, equal=equal, shared=(alike - prompts).clamp(min=0),
+        )  # fmt: skip
 
     def goal(self, batch: Batch) -> GoalState:
         """The mean end state of responses that are known to be good; give it training data only."""
@@ -144,3 +148,8 @@ def _response_mask(ends: Tensor, counts: list[int], width: int) -> Tensor:
 
     column = torch.arange(width)
     return (column <= ends[:, None]) & (column >= (ends - torch.tensor(counts, dtype=torch.int64))[:, None])
+
+
+def _common(first: list[int], second: list[int]) -> int:
+    """How many tokens two rows begin with alike."""
+    return next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
