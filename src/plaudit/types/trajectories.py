@@ -150,9 +150,17 @@ class Decision:
 
 @dataclass
 class SearchResult:
-    """The chosen samples, their scores, and what the search cost (`Budget.spent`)."""
+    """The chosen samples, one row a prompt in the prompts' order, their scores, and what the search cost.
+
+    spent: what this run added to `Budget.spent`. history: one record a sample or step, JSON-able, in the order it was made.
+    stopped: why the search ended before its plan was done (budget spent, reward not reachable); None: it was done.
+    state: JSON-able; given back to `Search.run(state=...)` it goes on where it stopped; None: nothing is left to do.
+    A prompt without any scored candidate has the status of its last one, never a made-up winner.
+    """
 
     batch: Batch
     scores: Scores
     spent: dict[str, float]
     history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str | None = None
+    state: dict[str, Any] | None = None
