@@ -10,7 +10,7 @@ from plaudit.fitting.processes import Processes
 from plaudit.fitting.seeds import derive_seed
 from plaudit.training.config import RunConfig
 from plaudit.training.joining import join_scores, join_trajectories
-from plaudit.training.scoring import Scored, score_batch, score_figures, sort_groups, status_figures
+from plaudit.training.scoring import Scored, score_counted, score_figures, sort_groups, status_figures
 from plaudit.training.sources import PartlyScored, Remembering, Replay
 from plaudit.types import Batch, Context, Draw, Generator, Reward, Scores, Source, Trajectories
 
@@ -136,11 +136,7 @@ class Drawer:
 
     def _judge(self, batch: Batch, ctx: Context) -> Scored:
         """Score rows; rewards that cost something count their calls themselves, and the others are counted here."""
-        before = ctx.budget.spent["reward_calls"]
-        scored = score_batch(self.reward, batch, ctx)
-        if ctx.budget.spent["reward_calls"] == before:
-            ctx.budget.spend(reward_calls=len(batch))
-        return scored
+        return score_counted(self.reward, batch, ctx)
 
 
 def _rows(groups: list[list[int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Several draws as one: batches, scores and trajectories one below the other, groups kept apart."""
+"""Several draws as one: trajectories one below the other, groups kept apart (batches and scores: `plaudit.types.joining`)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from plaudit.types import Batch, Scores, Trajectories, UserError
+from plaudit.types import Trajectories, UserError
+from plaudit.types.joining import join_batches, join_optional, join_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = ["join_batches", "join_scores", "join_trajectories"]
 
 
 def join_trajectories(parts: Sequence[Trajectories]) -> Trajectories:
@@ -28,81 +31,11 @@ def join_trajectories(parts: Sequence[Trajectories]) -> Trajectories:
     return Trajectories(
         join_batches([part.batch for part in parts]),
         **{name: _join_steps(values, steps) for name, values in columns.items()},
-        segments=_join_optional([part.segments for part in parts], [len(part) for part in parts], ()),
-        done=_join_optional([part.done for part in parts], [len(part) for part in parts], "terminal"),
+        segments=join_optional([part.segments for part in parts], [len(part) for part in parts], ()),
+        done=join_optional([part.done for part in parts], [len(part) for part in parts], "terminal"),
         how=parts[0].how,
         payload=_join_payloads([part.payload for part in parts], [len(part) for part in parts]),
     )
-
-
-def join_batches(parts: Sequence[Batch]) -> Batch:
-    """The rows of all parts, in order. A column that only some have is None in the rows of the others."""
-    import torch
-
-    sizes = [len(part) for part in parts]
-    groups = []
-    offset = 0
-    for part in parts:
-        own = torch.arange(len(part)) if part.groups is None else torch.unique(part.groups, return_inverse=True)[1]
-        groups.append(own + offset)
-        offset += int(own.max()) + 1 if len(own) else 0
-    responses = [part.responses for part in parts]
-    names = ("references", "ids", "users", "segments", "lengths", "finish")
-    return Batch(
-        prompts=[prompt for part in parts for prompt in part.prompts],
-        responses=_join_rows(responses) if all(one is not None for one in responses) else None,
-        groups=torch.cat(groups) if any(part.groups is not None for part in parts) else None,
-        **{name: _join_optional([getattr(part, name) for part in parts], sizes, None) for name in names},
-        extras={
-            name: _join_optional([part.extras.get(name) for part in parts], sizes, None)
-            for name in dict.fromkeys(name for part in parts for name in part.extras)
-        },
-    )
-
-
-def join_scores(parts: Sequence[Scores]) -> Scores:
-    """The rows of all parts, in order. Parts of a composition, segments and spreads that one lacks are NaN in its rows."""
-    import torch
-
-    if len(parts) == 1:
-        return parts[0]
-    sizes = [len(part) for part in parts]
-    names = dict.fromkeys(name for part in parts for name in part.parts)
-
-    def column(values: Sequence[Tensor | None]) -> Tensor:
-        rows = zip(values, sizes, strict=True)
-        return torch.cat([torch.full((size,), torch.nan) if value is None else value.float() for value, size in rows])
-
-    width = max((part.segments.shape[1] for part in parts if part.segments is not None), default=0)
-    segments = [part.segments if part.segments is not None else torch.full((len(part), 0), torch.nan) for part in parts]
-    padded = [torch.nn.functional.pad(one.float(), (0, width - one.shape[1]), value=torch.nan) for one in segments]
-    verdicts = [part.verdicts for part in parts]
-    return Scores(
-        torch.cat([part.values for part in parts]),
-        torch.cat([part.status for part in parts]),
-        {name: column([part.parts.get(name) for part in parts]) for name in names},
-        torch.cat(padded) if any(part.segments is not None for part in parts) else None,
-        column([part.spread for part in parts]) if any(part.spread is not None for part in parts) else None,
-        [rows for part in verdicts for rows in part or ()] if all(one is not None for one in verdicts) else None,
-    )
-
-
-def _join_optional(columns: Sequence[Any], sizes: Sequence[int], missing: Any) -> Any:
-    if all(column is None for column in columns):
-        return None
-    if all(hasattr(column, "dim") for column in columns):
-        return _join_rows(columns)
-    pairs = zip(columns, sizes, strict=True)
-    return [item for column, size in pairs for item in ([missing] * size if column is None else column)]
-
-
-def _join_rows(columns: Sequence[Any]) -> Any:
-    """Tensors of one shape as a tensor, anything else as a list of rows."""
-    import torch
-
-    if all(hasattr(column, "dim") for column in columns) and len({tuple(column.shape[1:]) for column in columns}) == 1:
-        return torch.cat(list(columns))
-    return [row for column in columns for row in column]
 
 
 def _join_steps(columns: Sequence[Tensor | None], steps: int) -> Any:
