@@ -149,10 +149,16 @@ def _response(record: Mapping[str, Any]) -> ResponseResult:
 
 def _pair(unit: Unit, record: Mapping[str, Any]) -> PairResult:
     verdicts = _verdicts(record)
-    ordered = {verdict.order: verdict.value for verdict in verdicts if verdict.order is not None}
-    by_order = (ordered.get((0, 1)), ordered.get((1, 0))) if ordered else None
+    ordered = any(verdict.order is not None for verdict in verdicts)
+    by_order = (_mean_in_order(verdicts, (0, 1)), _mean_in_order(verdicts, (1, 0))) if ordered else None
     first, second = unit.places
     return PairResult(first, second, record["prob"], Status(record["status"]), by_order, record.get("tie"), verdicts)
+
+
+def _mean_in_order(verdicts: Sequence[Verdict], order: tuple[int, int]) -> float | None:
+    """Mean over the verdicts in one order of showing (several where votes were counted); None where none has a number."""
+    values = [verdict.value for verdict in verdicts if verdict.order == order and verdict.value is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _wins(row: Row, pairs: Sequence[PairResult]) -> list[ResponseResult]:
