@@ -19,7 +19,6 @@ from typing import Any, Literal
 from plaudit.data.row import Row
 from plaudit.fitting.seeds import derive_seed
 from plaudit.types import Batch, Generator, Prompt, Sampling, States, Stepping
-from plaudit.types.batch import select_rows
 
 By = Literal["leaves", "level"]
 Segmenter = Callable[[Stepping, States, int, int], States]
@@ -153,7 +152,7 @@ def grow_trees(
         open_rows = [row for row, over in enumerate(states.finished.tolist()) if not over]
         if not open_rows:
             break
-        states, owners = grower.level(_taken(states, open_rows), [owners[row] for row in open_rows], branch, level)
+        states, owners = grower.level(states.select(open_rows), [owners[row] for row in open_rows], branch, level)
     return trees
 
 
@@ -172,14 +171,14 @@ class _Grower:
     ) -> tuple[States, list[tuple[int, int]]]:
         """`branch` continuations of each state. owners: (tree, node) of each state; returns those of the new nodes."""
         rows = [row for row in range(len(owners)) for _ in range(branch)]
-        states, parents = _taken(states, rows), [owners[row] for row in rows]
+        states, parents = states.select(rows), [owners[row] for row in rows]
         drawn, batch = self._draw(states, level, 0)
         texts = [str(text) for text in batch.require_responses()]
         for attempt in range(1, self.tries + 1):
             again = _repeated(parents, texts)
             if not again or not states.stochastic:
                 break
-            fresh, read = self._draw(_taken(states, again), level, attempt)
+            fresh, read = self._draw(states.select(again), level, attempt)
             drawn = _replaced(drawn, again, fresh)
             for row, text in zip(again, read.require_responses(), strict=True):
                 texts[row] = str(text)
@@ -204,7 +203,7 @@ class _Grower:
             complete = bool(over[row]) and finish[row] == "complete"
             nodes.append(Node(texts[row], parent, nodes[parent].depth + 1, complete))
             owners.append((tree, len(nodes) - 1))
-        return _taken(drawn, kept), owners
+        return drawn.select(kept), owners
 
 
 def _repeated(parents: Sequence[tuple[int, int]], texts: Sequence[str]) -> list[int]:
@@ -218,12 +217,6 @@ def _repeated(parents: Sequence[tuple[int, int]], texts: Sequence[str]) -> list[
     return again
 
 
-def _taken(states: States, rows: Sequence[int]) -> States:
-    chosen = list(rows)
-    payload = select_rows(states.payload, chosen)
-    return States(states.time[chosen], states.finished[chosen], payload, stochastic=states.stochastic)
-
-
 def _replaced(states: States, rows: Sequence[int], fresh: States) -> States:
     """The states with the given rows taken from others."""
     import torch
@@ -233,7 +226,7 @@ def _replaced(states: States, rows: Sequence[int], fresh: States) -> States:
         both[row] = len(states) + place
     time, finished = torch.cat([states.time, fresh.time]), torch.cat([states.finished, fresh.finished])
     payload = _joined(states.payload, fresh.payload)
-    return _taken(States(time, finished, payload, stochastic=states.stochastic), both)
+    return States(time, finished, payload, stochastic=states.stochastic).select(both)
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -69,6 +69,12 @@ class States:
     def __len__(self) -> int:
         return len(self.time)
 
+    def select(self, rows: Sequence[int]) -> States:
+        """The given rows, in the given order; a row may be taken more than once, to branch."""
+        chosen = list(rows)
+        payload = select_rows(self.payload, chosen)
+        return States(self.time[chosen], self.finished[chosen], payload, stochastic=self.stochastic)
+
 
 @dataclass
 class StepStats:
