@@ -87,7 +87,8 @@ def test_rubrics_and_scales_in_python() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "listwise"}, "kind is 'listwise'"),
+        ({"kind": "triple"}, "kind is 'triple'"),
+        ({"kind": "listwise"}, "read by a function"),
         ({"user": "{{ prompt }}"}, "never shows 'response'"),
         ({"user": "{{ response }} {{ answer }}"}, "uses 'answer'"),
         ({"user": "{{ response }} {% if %}"}, "user, line 1"),

@@ -9,7 +9,7 @@ from plaudit.rewards.generative.library import (
     rubric_contract,
     scale_contract,
 )
-from plaudit.rewards.generative.parsing import Parsed, parse
+from plaudit.rewards.generative.parsing import Parsed, ParsedList, parse
 
 __all__ = [
     "Contract",
@@ -18,6 +18,7 @@ __all__ = [
     "Label",
     "OptionsReadout",
     "Parsed",
+    "ParsedList",
     "TextReadout",
     "contract_from_mapping",
     "contract_names",

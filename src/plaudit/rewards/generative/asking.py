@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from plaudit.rewards.generative.contract import OptionsReadout, TextReadout
+from plaudit.rewards.generative.functions import call_list_function
 from plaudit.rewards.generative.parsing import parse
 from plaudit.types import Budget, Finish, Request, Sampling, Status, Verdict
 
@@ -18,19 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask; without a request its status is the answer. judged: the texts shown. escapes: broken strings."""
+    """One thing to ask; without a request its status is the answer. judged: the texts shown. escapes: broken strings.
+
+    count: how many things the answer is about, where it is about several.
+    """
 
     request: Request | None
     status: Status = Status.OK
     detail: str = ""
     judged: tuple[str, ...] = ()
     escapes: int = 0
+    count: int | None = None
 
 
 @dataclass
 class Reading:
     """What an answer says. value, spread and tie are None unless status is OK.
 
+    values, labels: one for each thing that the answer is about, in the order shown, where it is about several.
     value: expected value of the label distribution. spread: its standard deviation. tie: probability of the labels worth a half.
     """
 
@@ -42,6 +48,8 @@ class Reading:
     text: str | None = None
     seed: int | None = None
     detail: list[str] = field(default_factory=list)
+    values: tuple[float | None, ...] = ()
+    labels: tuple[str | None, ...] = ()
 
     def verdict(self, *, name: str = "", value: float | None = None, order: tuple[int, ...] | None = None) -> Verdict:
         """The record of this reading; value: in place of the reading's own, for a pair shown the other way round."""
@@ -150,6 +158,14 @@ def _parsed(answer: _Answer, readout: OptionsReadout | TextReadout, question: Qu
     if answer.status is not Status.OK:
         failed = _without_value(answer.status, answer.detail)
         return replace(failed, text=answer.text or None, seed=answer.seed)
+    if question.count is not None:
+        found = call_list_function(readout, prefix + answer.text, question.count, question.judged)
+        said = [found.detail] if found.detail else []
+        said += ["the answer was cut off"] if answer.finish != "complete" else []
+        listed = Reading(found.status, text=prefix + answer.text, seed=answer.seed, detail=said)
+        if found.status is Status.OK:
+            listed.values, listed.labels = found.values, found.labels
+        return listed
     parsed = parse(answer.text, readout, judged=question.judged, finish=answer.finish, prefix=prefix)
     return Reading(
         parsed.status,

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from plaudit.types import Sampling, SpecError
 
-Kind = Literal["pointwise", "pairwise"]
+Kind = Literal["pointwise", "pairwise", "listwise", "itemised"]
+Layout = Literal["chat", "text", "turn"]
 ReferenceUse = Literal["unused", "optional", "needed"]
 ParseMode = Literal["strict", "lenient"]
 
@@ -26,11 +27,15 @@ VARIABLES: Mapping[Kind, frozenset[str]] = MappingProxyType(
     {
         "pointwise": frozenset({"prompt", "response", "reference", "criterion", "low", "high"}),
         "pairwise": frozenset({"prompt", "first", "second", "reference"}),
+        "listwise": frozenset({"prompt", "responses", "count", "reference", "low", "high"}),
+        "itemised": frozenset({"prompt", "response", "items", "count", "format", "reference"}),
     }
 )
 """What the templates of each kind may use."""
 
-SHOWN: Mapping[Kind, tuple[str, ...]] = MappingProxyType({"pointwise": ("response",), "pairwise": ("first", "second")})
+SHOWN: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {"pointwise": ("response",), "pairwise": ("first", "second"), "listwise": ("responses",), "itemised": ("response", "items")}
+)
 """What the templates of each kind must use: a judge that never sees the response judges nothing."""
 
 DEFAULT_DELIMITERS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -102,7 +107,8 @@ class TextReadout:
     undecided: what a judge writes to decline; the row then abstains. mode: how much decoration is read.
     bare: lenient also reads an answer that is nothing but a label, for contracts that ask for no reasoning.
     strict, lenient: line patterns with a group `verdict`, in place of those made from the marker.
-    function: "module:name" of a function (text) -> Parsed, in place of all of the above.
+    function: "module:name" of a function in place of all of the above: (text) -> Parsed, or (text, count) -> ParsedList where
+    several things are judged in one answer; a parameter `strict`, where it has one, is given the mode.
     max_tokens, temperature, stop: sampling where the judge is given none.
     """
 
@@ -129,6 +135,8 @@ class TextReadout:
         import re
 
         if self.function is not None:
+            if self.mode not in ("strict", "lenient"):
+                raise SpecError(f"readout.text.mode is '{self.mode}', expected strict or lenient")
             load_function(self.function)
             return
         if self.numbers is None:
@@ -161,6 +169,9 @@ class Criterion:
 class Contract:
     """What a judge is asked and how its answer is read.
 
+    kind: one response ("pointwise"), two ("pairwise"), a group of them in one question ("listwise": `responses` are shown
+    shuffled under masked names, and a function reads one value for each), or one response against a list of `items`
+    ("itemised", `NuggetJudge`).
     system, user: Jinja2 templates over `VARIABLES[kind]`; texts arrive in them already quoted between their delimiters;
     `reference` is none where the row has none. prefix: forced first characters of the answer.
     delimiters: variable -> (opening, closing) mark around its text; what is not given is as in `DEFAULT_DELIMITERS`.
@@ -168,6 +179,9 @@ class Contract:
     criteria: a rubric; the question is asked once per criterion, as `criterion`; parts are named after the criteria.
     on_missing: what a criterion without a number does: "row" gives the row its status; "drop_for_group" leaves the
     criterion out for the whole group; a number stands in for it.
+    columns: name -> "optional" or "needed": extra columns of the batch that the template shows, quoted like all texts.
+    layout: "chat": system and user messages. "text": the user template is continued as it is, without a chat (base models).
+    "turn": the response is shown as the model's own turn after its prompt, and `user` is what is asked next.
 
     Raises SpecError if anything does not fit together.
     """
@@ -183,13 +197,16 @@ class Contract:
     delimiters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     criteria: tuple[Criterion, ...] = ()
     on_missing: str | float = "row"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    layout: Layout = "chat"
 
     def __post_init__(self) -> None:
         from plaudit.rewards.generative import templates
 
-        object.__setattr__(self, "delimiters", {**DEFAULT_DELIMITERS, **self.delimiters})
+        own = {name: (f"<{name}>", f"</{name}>") for name in (*self.columns, *(["items"] if self.kind == "itemised" else []))}
+        object.__setattr__(self, "delimiters", {**DEFAULT_DELIMITERS, **own, **self.delimiters})
         if self.kind not in VARIABLES:
-            raise SpecError(f"contract '{self.name}': kind is '{self.kind}', expected pointwise or pairwise (listwise: not yet)")
+            raise SpecError(f"contract '{self.name}': kind is '{self.kind}', expected one of {', '.join(VARIABLES)}")
         try:
             self.readout.validate()
             self._validate_rules()
@@ -202,8 +219,9 @@ class Contract:
             raise SpecError(f"reference is '{self.reference}', expected unused, optional or needed")
         if isinstance(self.on_missing, str) and self.on_missing not in ("row", "drop_for_group"):
             raise SpecError(f"on_missing is '{self.on_missing}', expected row, drop_for_group or a number")
-        if self.criteria and self.kind == "pairwise":
+        if self.criteria and self.kind != "pointwise":
             raise SpecError("criteria belong to pointwise contracts")
+        self._validate_layout()
         for criterion in self.criteria:
             if not (math.isfinite(criterion.weight) and criterion.weight > 0):
                 raise SpecError(f"criteria.{criterion.name}.weight is {criterion.weight:g}, expected a number above 0")
@@ -220,11 +238,30 @@ class Contract:
             if min(len(opening), len(closing)) < 3 or {"\\", "\n"} & set(opening + closing):
                 raise SpecError(f"delimiters.{variable}: expected at least 3 characters, no backslash and no line break")
 
+    def _validate_layout(self) -> None:
+        if self.kind in ("listwise", "itemised") and not (isinstance(self.readout, TextReadout) and self.readout.function):
+            raise SpecError(f"a contract of the kind {self.kind} is read by a function (readout.text.function)")
+        if self.layout not in ("chat", "text", "turn"):
+            raise SpecError(f"layout is '{self.layout}', expected chat, text or turn")
+        if self.layout == "turn" and (self.kind != "pointwise" or self.criteria):
+            raise SpecError("layout 'turn' shows one response as a turn of its own: the kind must be pointwise, without criteria")
+        if self.layout == "text" and self.system:
+            raise SpecError("layout 'text' has no system message: put what it says into user")
+        for name, use in self.columns.items():
+            if use not in ("optional", "needed"):
+                raise SpecError(f"columns.{name} is '{use}', expected optional or needed")
+            if name in VARIABLES[self.kind] or not name.isidentifier():
+                raise SpecError(f"columns.{name}: the name is taken, or is no name for a template")
+
     def content(self) -> dict[str, Any]:
         """Everything that decides the numbers, as JSON-able data; the name and the description do not count."""
         record = asdict(self)
         record.pop("name")
         record.pop("description")
+        if not self.columns:  # fields that came later count only where they are used: older verdicts keep their keys
+            record.pop("columns")
+        if self.layout == "chat":
+            record.pop("layout")
         record["reading_version"] = READING_VERSION
         if isinstance(self.readout, OptionsReadout):
             record["readout"]["spellings"] = self.readout.spellings
@@ -258,10 +295,13 @@ def load_function(path: str) -> Callable[[str], Any]:
 
 
 def function_source_key(path: str) -> str:
-    """Hash of the function's source. Raises SpecError where the source cannot be read: its verdicts could not be told apart."""
-    import inspect
+    """Hash of the source of the file that the function stands in, so that an edited helper counts too.
 
-    try:
-        return hashlib.sha256(inspect.getsource(load_function(path)).encode()).hexdigest()
-    except (OSError, TypeError) as error:
-        raise SpecError(f"the source of '{path}' cannot be read, so its verdicts cannot be stored safely") from error
+    Raises SpecError where the source cannot be read: its verdicts could not be told apart.
+    """
+    from plaudit.rewards.rules.source import module_source
+
+    source = module_source(load_function(path).__module__)
+    if source is None:
+        raise SpecError(f"the source of '{path}' cannot be read, so its verdicts cannot be stored safely")
+    return hashlib.sha256(source.encode()).hexdigest()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.rewards.base import BaseReward, Native
 from plaudit.rewards.features import Features
-from plaudit.rewards.generative import templates
 from plaudit.rewards.generative.asking import Question, Reading, ask
 from plaudit.rewards.generative.contract import Contract, Criterion, TextReadout
 from plaudit.rewards.generative.criteria import combine_criteria
 from plaudit.rewards.generative.library import load_contract
+from plaudit.rewards.generative.listwise import listed_scores, listings
+from plaudit.rewards.generative.questions import question_of
 from plaudit.rewards.generative.states import verdict_states
 from plaudit.types import Batch, Context, Engine, Preferences, Request, Sampling, Scores, SpecError, Status
 from plaudit.types.keys import content_key
@@ -33,7 +34,8 @@ class Judge(BaseReward):
     contract: a Contract, or what `load_contract` takes: a built-in name or a YAML file. sampling: how text contracts
     generate, by default as the contract says; at a temperature above 0 its seed plus `ctx.seed` is the only randomness.
     Probability contracts draw nothing. batch_size: rows given to the engine at once, None for what the engine wants.
-    Pointwise contracts score, pairwise ones compare; the other way follows from `BaseReward`.
+    Pointwise contracts score, pairwise ones compare, listwise ones score a group in one question (shown in an order that
+    `ctx.seed` decides); the other ways follow from `BaseReward`.
 
     Raises SpecError if the contract cannot be used, or if sampling is given to a contract that generates nothing.
     """
@@ -51,9 +53,12 @@ class Judge(BaseReward):
         self.contract = contract if isinstance(contract, Contract) else load_contract(contract)
         if sampling is not None and not isinstance(self.contract.readout, TextReadout):
             raise SpecError(f"contract '{self.contract.name}' reads probabilities and generates nothing: it takes no sampling")
+        if self.contract.kind == "itemised":
+            raise SpecError(f"contract '{self.contract.name}' judges a response against a list of items: use NuggetJudge")
         self.name = name or self.contract.name
         self.sampling = sampling or (self.contract.readout.sampling if isinstance(self.contract.readout, TextReadout) else None)
-        self.uses_seed = self.sampling is not None and self.sampling.temperature > 0
+        self.samples = self.sampling is not None and self.sampling.temperature > 0
+        self.uses_seed = self.samples or self.contract.kind == "listwise"
         self.batch_size = engine.rows_at_once if batch_size is None else batch_size
 
     @property
@@ -61,6 +66,8 @@ class Judge(BaseReward):
         """Pointwise contracts score, pairwise contracts compare; a rubric that drops criteria for a group needs the group."""
         if self.contract.kind == "pairwise":
             return "compare"
+        if self.contract.kind == "listwise":
+            return "score_group"
         return "score_group" if self.contract.criteria and self.contract.on_missing == "drop_for_group" else "score"
 
     def fingerprint(self) -> str:
@@ -80,7 +87,7 @@ class Judge(BaseReward):
         Statuses: MISSING_REFERENCE where the contract needs one; NOT_APPLICABLE where a row has no text; UNPARSABLE,
         ABSTAINED, NOT_A_NUMBER from the reading; and whatever the engine says of a row.
         """
-        if self.native == "compare":
+        if self.contract.kind != "pointwise":
             return super().score(batch, ctx)
         import torch
 
@@ -102,8 +109,16 @@ class Judge(BaseReward):
         )
 
     def score_group(self, batch: Batch, ctx: Context | None = None) -> Scores:
-        """As `score`: a judge sees one row at a time, and only a rubric's policy for missing criteria looks at the group."""
-        return super().score_group(batch, ctx) if self.native == "compare" else self.score(batch, ctx)
+        """Listwise contracts: the numbers of each group's one question, a reward call a row.
+
+        Others as `score`: a judge sees one row at a time, and only a rubric's policy for missing criteria looks at the group.
+        """
+        if self.contract.kind != "listwise":
+            return super().score_group(batch, ctx) if self.native == "compare" else self.score(batch, ctx)
+        ctx = ctx or Context()
+        ctx.budget.spend(reward_calls=len(batch))
+        shown = listings(self.contract, batch, self.engine.control_strings, ctx.seed)
+        return listed_scores(shown, self._ask([listing.question for listing in shown], ctx), batch)
 
     def compare(self, batch: Batch, first: Tensor, second: Tensor, ctx: Context | None = None) -> Preferences:
         """P(first beats second), the mean of both orders of showing the pair, each kept as a verdict with its own probability.
@@ -141,8 +156,10 @@ class Judge(BaseReward):
 
         Raises SpecError for a pairwise contract, whose states belong to pairs, not to rows.
         """
-        if self.contract.kind == "pairwise":
-            raise SpecError(f"contract '{self.contract.name}' is pairwise: its states belong to pairs, so a row has no features")
+        if self.contract.kind != "pointwise":
+            several = {"pairwise": "pairs"}.get(self.contract.kind, "groups")
+            name, kind = self.contract.name, self.contract.kind
+            raise SpecError(f"contract '{name}' is {kind}: its states belong to {several}, so a row has no features")
         wanted: list[Asked] = [
             ((row,), criterion) for row in range(len(batch)) for criterion in self.contract.criteria or (None,)
         ]
@@ -151,6 +168,7 @@ class Judge(BaseReward):
     def requests(self, batch: Batch, row: int = 0, rival: int | None = None) -> list[Request]:
         """The requests that judging a row (against its rival, for pairs) sends: one per criterion, or one per order.
 
+        A listwise contract sends one for the row's whole group, in the order of seed 0.
         Raises ValueError, with the reason, if the row cannot be asked about.
         """
         if self.contract.kind == "pairwise":
@@ -159,7 +177,11 @@ class Judge(BaseReward):
             wanted: list[Asked] = [((row, rival), None), ((rival, row), None)]
         else:
             wanted = [((row,), criterion) for criterion in self.contract.criteria or (None,)]
-        questions = self._questions(batch, wanted)
+        if self.contract.kind == "listwise":
+            shown = listings(self.contract, batch, self.engine.control_strings, 0)
+            questions = [listing.question for listing in shown if row in listing.rows]
+        else:
+            questions = self._questions(batch, wanted)
         for question in questions:
             if question.request is None:
                 raise ValueError(f"row {row} is not asked about: {question.detail}")
@@ -180,7 +202,7 @@ class Judge(BaseReward):
         return texts
 
     def _sampling(self, ctx: Context) -> Sampling | None:
-        if self.sampling is not None and self.uses_seed:
+        if self.sampling is not None and self.samples:
             return replace(self.sampling, seed=self.sampling.seed + ctx.seed)
         return self.sampling
 
@@ -189,28 +211,7 @@ class Judge(BaseReward):
 
     def _questions(self, batch: Batch, wanted: Sequence[Asked]) -> list[Question]:
         control = self.engine.control_strings
-        return [self._question(batch, rows, criterion, control) for rows, criterion in wanted]
-
-    def _question(self, batch: Batch, rows: tuple[int, ...], criterion: Criterion | None, control: Sequence[str]) -> Question:
-        names = ("response",) if len(rows) == 1 else ("first", "second")
-        responses = batch.require_responses()
-        texts: dict[str, str | None] = {"prompt": templates.content_text(batch.prompts[rows[0]])}
-        texts |= {name: templates.content_text(responses[row]) for name, row in zip(names, rows, strict=True)}
-        for name, text in texts.items():
-            if text is None:
-                return Question(None, Status.NOT_APPLICABLE, f"the {name} is not text")
-        if len(rows) == 2 and templates.content_text(batch.prompts[rows[1]]) != texts["prompt"]:
-            return Question(None, Status.NOT_APPLICABLE, "the two responses answer different prompts")
-        texts["reference"] = None
-        if self.contract.reference != "unused" and batch.references is not None:
-            references = {templates.content_text(batch.references[row]) or "" for row in rows}
-            if len(references) > 1:
-                return Question(None, Status.NOT_APPLICABLE, "the two responses have different references")
-            texts["reference"] = references.pop() or None
-        if self.contract.reference == "needed" and texts["reference"] is None:
-            return Question(None, Status.MISSING_REFERENCE, f"contract '{self.contract.name}' needs a reference answer")
-        rendered = templates.render(self.contract, texts, control, criterion)
-        return Question(rendered.request, judged=rendered.judged, escapes=rendered.escapes)
+        return [question_of(self.contract, batch, rows, control, criterion) for rows, criterion in wanted]
 
 
 def _blocks(request: Request) -> list[str]:

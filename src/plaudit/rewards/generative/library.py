@@ -9,7 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plaudit.rewards.generative.contract import Contract, Criterion, Label, OptionsReadout, TextReadout
+from plaudit.rewards.generative.contract import (
+    DEFAULT_DELIMITERS,
+    Contract,
+    Criterion,
+    Label,
+    OptionsReadout,
+    TextReadout,
+)
 from plaudit.types import SpecError
 
 _FOLDER = Path(__file__).parent / "contracts"
@@ -60,12 +67,13 @@ def contract_from_mapping(name: str, mapping: Mapping[str, Any]) -> Contract:
         if field not in given:
             raise SpecError(f"contract '{name}': the field '{field}' is missing")
     try:
-        for field in ("user", "system", "prefix", "description", "kind", "reference"):
+        for field in ("user", "system", "prefix", "description", "kind", "reference", "layout"):
             if field in given and not isinstance(given[field], str):
                 raise SpecError(f"{field} is {type(given[field]).__name__}, expected text")
         given["readout"] = _readout(given["readout"])
         given["criteria"] = _criteria(given.get("criteria", ()))
-        given["delimiters"] = _delimiters(given.get("delimiters", {}))
+        given["columns"] = _columns(given.get("columns", {}))
+        given["delimiters"] = _delimiters(given.get("delimiters", {}), given["columns"])
         if not isinstance(given.get("on_missing", "row"), str):
             given["on_missing"] = _number("on_missing", given["on_missing"])
     except SpecError as error:
@@ -219,8 +227,15 @@ def _criteria(value: Any) -> tuple[Criterion, ...]:
     return tuple(criteria)
 
 
-def _delimiters(value: Any) -> dict[str, tuple[str, str]]:
-    section = _section("delimiters", value, {"prompt", "response", "reference", "first", "second"})
+def _columns(value: Any) -> dict[str, str]:
+    """`name: optional` or `name: needed`."""
+    if not isinstance(value, Mapping):
+        raise SpecError(f"columns is {type(value).__name__}, expected 'name: optional' or 'name: needed' lines")
+    return {str(name): str(use) for name, use in value.items()}
+
+
+def _delimiters(value: Any, columns: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    section = _section("delimiters", value, {*DEFAULT_DELIMITERS, "items", *columns})
     pairs = {}
     for name, item in section.items():
         marks = _strings(f"delimiters.{name}", item)

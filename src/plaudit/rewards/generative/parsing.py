@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from plaudit.rewards.generative.contract import TextReadout, load_function
+from plaudit.rewards.generative.contract import TextReadout
 from plaudit.types import Finish, Status
 
 _THINK_END = re.compile(r"</\s{0,8}(?:think|thinking|reasoning)\s{0,8}>", re.IGNORECASE | re.ASCII)
@@ -43,6 +43,19 @@ class Parsed:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class ParsedList:
+    """What one answer says of several things. values: one each, in the order in which they were shown, None where none is given.
+
+    status: OK, ABSTAINED or UNPARSABLE. labels: what was written, one each. detail: why there is nothing, or what was mended.
+    """
+
+    status: Status
+    values: tuple[float | None, ...] = ()
+    labels: tuple[str | None, ...] = ()
+    detail: str = ""
+
+
 def parse(
     text: str, readout: TextReadout, *, judged: Sequence[str] = (), finish: Finish = "complete", prefix: str = ""
 ) -> Parsed:
@@ -50,12 +63,15 @@ def parse(
 
     judged: the texts that the judge was shown, whose lines are quotations where they recur in the answer.
     finish: how the answer ended. prefix: the forced first characters, which belong to the answer.
-    A contract's own function is called with the answer, reasoning included; an error in it is the status FAILED.
+    A contract's own function is called with the answer, reasoning included and quotations of `judged` left out
+    (`plaudit.rewards.generative.functions`); an error in it is the status FAILED.
     """
     answer = prefix + text
     if readout.function is not None:
-        return _call(readout.function, answer)
-    body = _after_thinking(answer)
+        from plaudit.rewards.generative.functions import call_function
+
+        return call_function(readout, answer, judged)
+    body = after_thinking(answer)
     if body is None:
         return Parsed(Status.UNPARSABLE, detail="the reasoning never ended")
     lines = [line.strip() for line in body.split("\n")]
@@ -70,17 +86,8 @@ def parse(
     return _lenient(lines, readout, judged)
 
 
-def _call(path: str, answer: str) -> Parsed:
-    try:
-        parsed = load_function(path)(answer)
-    except Exception as error:  # the user's code: its failure is this row's status, not the run's end
-        return Parsed(Status.FAILED, detail=f"{path} raised {type(error).__name__}: {error}")
-    if not isinstance(parsed, Parsed):
-        return Parsed(Status.FAILED, detail=f"{path} returned {type(parsed).__name__}, expected Parsed")
-    return parsed
-
-
-def _after_thinking(answer: str) -> str | None:
+def after_thinking(answer: str) -> str | None:
+    """What follows the last end-of-think tag; None where thinking never ended."""
     ends = list(_THINK_END.finditer(answer))
     if ends:
         return answer[ends[-1].end() :]
