@@ -30,3 +30,9 @@ def permutation(count: int, seed: int) -> list[int]:
 
     order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return order
+
+
+def cycled(rows: int, wanted: int, seed: int) -> list[int]:
+    """`wanted` row numbers, over and over through all `rows` in new orders, so that unequal data make equally many steps."""
+    passes = range(-(-wanted // rows))
+    return [row for number in passes for row in permutation(rows, derive_seed(seed, number))][:wanted]

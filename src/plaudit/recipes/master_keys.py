@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from plaudit.data.row import Row, rows_to_batch
 from plaudit.fitting import FitConfig, derive_seed
+from plaudit.fitting.seeds import cycled
 from plaudit.recipes.base import (
     Arm,
     Check,
@@ -78,14 +79,6 @@ def arms(config: Config, rows: Sequence[Row], seed: int) -> dict[str, Arm]:
                   batch_rows=config.batch, layers=config.layers, seed=order)  # fmt: skip
         found[name] = Arm(reward=judge)
     return found
-
-
-def cycled(rows: int, wanted: int, seed: int) -> list[int]:
-    """`wanted` row numbers, over and over through all in new orders, so that every arm makes the same number of steps."""
-    from plaudit.fitting.seeds import permutation
-
-    passes = range(-(-wanted // rows))
-    return [row for number in passes for row in permutation(rows, derive_seed(seed, number))][:wanted]
 
 
 def measure(config: Config, judge: Judge, rows: Sequence[Row], seed: int, budget: Budget) -> dict[str, float | None]:

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from plaudit.fitting import FitConfig, ShuffledRows, TrainResult, derive_seed, train
+from plaudit.fitting import FitConfig, TrainResult, derive_seed
+from plaudit.fitting.imitation import fit_to_samples
 from plaudit.rewards.rules.source import module_source
-from plaudit.types import Batch, Loss, Sampling, Trajectories, UserError, World
+from plaudit.types import Batch, Sampling, UserError, World
 from plaudit.types.keys import content_key
 from plaudit.types.paths import cache_dir
 
@@ -116,27 +117,6 @@ class TextWorld(World):
 
 def imitate(generator: LanguageGenerator, demonstrations: Batch, level: Level, seed: int) -> TrainResult:
     """Supervised training on given responses: minus their log-probability, mean over tokens."""
-    scored, generator.score_encoded = generator.score_encoded, False
-    try:
-        taught = generator.encode(demonstrations, seed=seed)
-    finally:
-        generator.score_encoded = scored
-
-    def loss(rows: Trajectories) -> Loss:
-        log_prob = generator.evaluate(rows).log_prob
-        if log_prob is None:
-            raise ValueError("the generator gave no log-probabilities")
-        return Loss(-(log_prob * rows.mask).sum())
-
-    shuffled = ShuffledRows(len(taught), level.batch_rows, derive_seed(seed, "order"))
-    return train(
-        generator.modules(),
-        lambda epoch: (taught.select(rows) for rows in shuffled(epoch)),
-        loss,
-        FitConfig(
-            learning_rate=level.learning_rate, schedule="cosine", warmup_steps=10, total_steps=level.epochs * len(shuffled)
-        ),
-        epochs=level.epochs,
-        units=lambda rows: float(rows.mask.sum()),
-        seed=seed,
-    )
+    steps = level.epochs * -(-len(demonstrations) // level.batch_rows)
+    fit = FitConfig(learning_rate=level.learning_rate, schedule="cosine", warmup_steps=10, total_steps=steps)
+    return fit_to_samples(generator, demonstrations, fit, batch_rows=level.batch_rows, epochs=level.epochs, seed=seed)

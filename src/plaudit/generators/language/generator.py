@@ -17,7 +17,7 @@ from plaudit.engines.opening import new_value_head, opened, switch_dropout_off
 from plaudit.engines.prefix_tree.training import PAD
 from plaudit.generators.language import stepping
 from plaudit.generators.language.statistics import ABILITIES, token_statistics
-from plaudit.generators.language.tokens import SEGMENTERS, Segmenter, TokenRows, spread_rows, step_spans
+from plaudit.generators.language.tokens import SEGMENTERS, Segmenter, TokenRows, spread_rows, step_spans, steps_inside
 from plaudit.types import Batch, Generator, Prompt, Request, Sampling, States, StepStats, Trajectories, UserError, prompt_text
 
 if TYPE_CHECKING:
@@ -269,7 +269,8 @@ class LanguageGenerator(Generator):
         without `score_encoded`.
 
         A response ends with the model's own end token, unless `batch.finish` says that it was cut off. What does not fit the
-        context is cut off too. Nothing is drawn.
+        context is cut off too. Nothing is drawn. `extras["environment"]`: spans of characters of each response that the model
+        did not write (the output of code, a tool's answer): it reads them, and the mask leaves their tokens out.
         """
         import torch
 
@@ -290,7 +291,11 @@ class LanguageGenerator(Generator):
         how = Sampling(max_tokens=self.max_length, temperature=self.temperature)
         unknown = torch.full((len(rows), rows.width), torch.nan)
         log_probs = self._log_probs_now(rows, how.temperature) if self.score_encoded else unknown
-        return self._trajectories(replace(batch, lengths=lengths), rows, log_probs, rows.mask(), done, how)
+        mask = rows.mask()
+        for row, spans in enumerate(batch.extras.get("environment") or ()):
+            if spans:
+                mask[row, steps_inside(spans, rows.completions[row][: lengths[row]], self.codec.decode)] = False
+        return self._trajectories(replace(batch, lengths=lengths), rows, log_probs, mask, done, how)
 
     def _log_probs_now(self, rows: TokenRows, temperature: float) -> Tensor:
         import torch

@@ -79,12 +79,29 @@ def step_spans(spans: Sequence[Span], tokens: Sequence[int], decode: Callable[[S
     spans: of characters, in order. tokens: those of the text. steps: of the row; what ends the text belongs to the last part.
     A part that owns no token has an empty span.
     """
-    reached = [len(decode(tokens[: place + 1])) for place in range(len(tokens))]
-    for place in range(len(reached) - 2, -1, -1):  # half a character may be decoded as more than the whole one
-        reached[place] = min(reached[place], reached[place + 1])
+    reached = _reached(tokens, decode)
     found: list[Span] = []
     for number, (start, end) in enumerate(spans):
         first = bisect_left(reached, start + 1)
         last = steps if number == len(spans) - 1 else bisect_left(reached, end + 1)
         found.append((first, max(first, last)))
     return found
+
+
+def steps_inside(spans: Sequence[Span], tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[int]:
+    """Numbers of the tokens that hold a character of one of the (start, end) spans of the text.
+
+    A token that the text outside shares with a span counts as the span's: what is masked must not leak into what is trained.
+    """
+    reached = _reached(tokens, decode)
+    starts = [0, *reached[:-1]]
+    places = enumerate(zip(starts, reached, strict=True))
+    return [place for place, (low, high) in places if any(low < end and high > start for start, end in spans)]
+
+
+def _reached(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[int]:
+    """How many characters of the text are there after each token."""
+    reached = [len(decode(tokens[: place + 1])) for place in range(len(tokens))]
+    for place in range(len(reached) - 2, -1, -1):  # half a character may be decoded as more than the whole one
+        reached[place] = min(reached[place], reached[place + 1])
+    return reached
