@@ -1,4 +1,4 @@
-"""A generator whose samples are numbers drawn by seed, and rewards that read them: small, real, and with counters of their own."""
+"""A generator whose samples are numbers drawn by seed, and rewards that read them: small, real, with counters of their own."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.fitting.seeds import derive_seed, permutation
-from plaudit.rewards.rules.answers import extract_answer
+from plaudit.rewards.rules.answers import as_number, extract_answer
 from plaudit.search.base import BaseSearch, Stopped, best_row
 from plaudit.types import Status, UserError, prompt_text
 
@@ -21,10 +21,14 @@ VoteWeight = Literal["value", "exp"]
 
 
 def final_answer(response: Any) -> str | None:
-    """The final answer of a text (`rewards.rules.answers.extract_answer`: boxed, marked, else the last number)."""
+    """The final answer of a text (`rewards.rules.answers.extract_answer`: boxed, marked, else the last number); 8 and 8.0 are
+    one answer."""
     text = response if isinstance(response, str) else prompt_text(response) if isinstance(response, list | dict) else None
     found = None if text is None else extract_answer(text)
-    return None if found is None else found.text.strip()
+    if found is None:
+        return None
+    number = as_number(found.text)
+    return found.text.strip() if number is None else f"{number.value}{'%' if number.percent else ''}"
 
 
 def whole_answer(response: Any) -> Hashable | None:
@@ -57,22 +61,25 @@ def allotted(n: float, prompts: int, seed: int) -> list[int]:
 class BestOfN(BaseSearch):
     """The best of n samples by the reward.
 
-    n: samples a prompt. A fraction is a mean over prompts: at 2.5, half of the prompts, drawn by seed, get three. how: sampling,
-    by default the generator's own, else temperature 1. Equal values: the first sample.
+    n: samples a prompt. A fraction is a mean over prompts: at 2.5, half of the prompts, drawn by seed, get three; a list gives
+    each prompt its own number. how: sampling, by default the generator's own, else temperature 1. Equal values: the first sample.
     """
 
-    n: float = 8
+    n: float | Sequence[int] = 8
     how: Any = None
     on_progress: Progress | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.n >= 1:
-            raise UserError(f"best-of-n needs n of at least 1, not {self.n:g}")
+        least = self.n if isinstance(self.n, int | float) else min(self.n, default=1)
+        if not least >= 1:
+            raise UserError(f"best-of-n needs n of at least 1, not {least:g}")
 
     def search(self, work: Work) -> None:
         """Draw and judge, portion by portion."""
-        counts = allotted(self.n, len(work.prompts), work.seed)
-        for rows in work.chunks(math.ceil(self.n)):
+        counts = allotted(self.n, len(work.prompts), work.seed) if isinstance(self.n, int | float) else list(self.n)
+        if len(counts) != len(work.prompts):
+            raise UserError(f"{len(counts)} numbers of samples for {len(work.prompts)} prompts")
+        for rows in work.chunks(max(counts, default=1)):
             try:
                 for count in sorted({counts[row] for row in rows}):
                     work.draw([row for row in rows if counts[row] == count], count, how=self.how, key=count)

@@ -102,6 +102,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._places: dict[int, list[int]] = {}
+        self._portion = 0
         given, self.candidates = self.candidates, []
         self.add(given)
 
@@ -109,6 +110,7 @@ class Work:
         """The prompts' numbers in portions, each of about `ROWS_AT_ONCE` samples at so many a prompt; always the same ones."""
         size = max(1, ROWS_AT_ONCE // max(1, samples))
         for start in range(0, len(self.prompts), size):
+            self._portion = start
             yield list(range(start, min(start + size, len(self.prompts))))
 
     # -- drawing -----------------------------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class Work:
             started = next((place for place, row in enumerate(left) if have[row]), len(left))
             whole = left[: int(min(started, room // n))]
             if whole:
-                self._sampled(whole, n, how, note, (key, rows[0]))
+                self._sampled(whole, n, how, note, (key, self._portion))
                 left = left[len(whole) :]
                 continue
             # a prompt gets fewer samples than wanted; what it lacks is drawn with another seed, now or when the search goes on
