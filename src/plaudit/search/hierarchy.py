@@ -188,7 +188,8 @@ class HierarchicalSearch(Search):
         """Climb from a base until `patience` refusals in a row; the local optimum, or None where it is the base still."""
         current, refused = base, 0
         failed: list[tuple[Any, str]] = []
-        held = Counter({content_key(base.candidate): 1})
+        here = content_key(base.candidate)
+        held = Counter({here: 1})
         path = _earlier_levels(tree, base, key)
         joined = tuple(node.candidate for node in optima)
         ended = "max_steps"
@@ -200,7 +201,8 @@ class HierarchicalSearch(Search):
             if draft is None:
                 ended = "stopped"
                 break
-            better, reason = yield from self._prefers(tree, name, level, current.candidate, draft)
+            there = content_key(draft)
+            better, reason = yield from self._prefers(tree, name, level, current.candidate, draft, same=here == there)
             if better is None:
                 ended = "stopped"
                 break
@@ -211,21 +213,21 @@ class HierarchicalSearch(Search):
                     ended = "patience"
                     break
                 continue
-            current, refused, failed = node, 0, []
-            held[content_key(draft)] += 1
-            if held[content_key(draft)] > 1:
-                tree.counts["cycles"] += 1
-            if self.rounds_of_cycle is not None and held[content_key(draft)] > self.rounds_of_cycle:
+            current, here, refused, failed = node, there, 0, []
+            held[here] += 1
+            tree.counts["cycles"] += held[here] > 1
+            if self.rounds_of_cycle is not None and held[here] > self.rounds_of_cycle:
                 ended = "cycle"
                 break
         tree.lines[ended] += 1
-        return None if content_key(current.candidate) == content_key(base.candidate) else current
+        return None if here == content_key(base.candidate) else current
 
-    def _prefers(self, tree: SearchTree, name: str, level: Any, current: Any, draft: Any) -> Step[tuple[bool | None, str]]:
+    def _prefers(
+        self, tree: SearchTree, name: str, level: Any, current: Any, draft: Any, *, same: bool
+    ) -> Step[tuple[bool | None, str]]:
         """Whether the judge prefers the draft; None where the search has stopped. What needs no judge asks none."""
-        same = not empty(draft) and current is not None and content_key(draft) == content_key(current)
-        if empty(draft) or same:
-            reason = "unchanged" if same else "empty"
+        if same or empty(draft):  # the start may be empty itself
+            reason = "empty" if empty(draft) else "unchanged"
             tree.counts[reason] += 1
             return False, reason
         if current is None:

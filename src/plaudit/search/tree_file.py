@@ -39,8 +39,8 @@ class SearchTree:
     """The tree of one task. task: its prompt. best: the node that the search ends with.
 
     counts: `reward_calls` (judged pairs, retries included), `proposals`, `retries`, `unparsable` (pairs left without a verdict),
-    `empty` and `unchanged` proposals, `double` comparisons in both orders and the `flips` among them, `cycles` (lines that came
-    round to a candidate that they had left), `errors`. lines: how each line ended. stopped: why the search ended early.
+    `empty` and `unchanged` proposals, `double` comparisons in both orders and the `flips` among them, `cycles` (returns of a
+    line to a candidate that it had left), `errors`. lines: how each line ended. stopped: why the search ended early.
     journal: every answer by its question's key; given back, a search goes on where it stopped, and counts what it adds.
     """
 
