@@ -6,7 +6,7 @@ prompt that the contract renders: what the judge will be asked, it is taught on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from plaudit.engines.local import LocalEngine
@@ -16,6 +16,8 @@ from plaudit.types import Batch, Loss, SpecError, Status
 from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from plaudit.fitting import FitConfig, TrainProgress, TrainResult
 
 
@@ -28,6 +30,7 @@ def fit_judge(
     batch_rows: int = 8,
     epochs: int = 1,
     layers: int | None = None,
+    modules: Mapping[str, Module] | None = None,
     seed: int = 0,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
@@ -35,6 +38,7 @@ def fit_judge(
 
     values: [B], each the value of one of the contract's labels. layers: only so many layers at the top are trained, with the
     last norm (the output head of a model that shares it with its input embeddings stays); None: all weights.
+    modules: weights beside the model's that are trained instead of them (an adapter, which the caller has switched on).
     Rows that do not fit the model teach nothing; ValueError where a whole batch does not.
 
     Raises SpecError unless the judge is pointwise, reads the probability of labels without a rubric, and runs on a `LocalEngine`
@@ -59,8 +63,10 @@ def fit_judge(
         return Loss(-sum(found.log_probs[place, places[values[rows[place]]]] for place in usable))  # type: ignore[arg-type]
 
     model = engine.causal_model.model
-    _free(model, layers)
     shuffled = ShuffledRows(len(batch), batch_rows, seed)
+    if modules is not None:
+        return train(modules, shuffled, loss, config, epochs=epochs, seed=seed, progress=progress)
+    _free(model, layers)
     result = train({"judge": model}, shuffled, loss, config, epochs=epochs, seed=seed, progress=progress)
     model.requires_grad_(False)
     labelled = content_key([engine.render(request) for request in requests], list(values))
