@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTRACT = "yes-token"
 """What `judge` stands for."""
-SMALL = "plaudit-small"
+SMALL = {
+    "plaudit-small": "A head of 0.3 MB on the embedded model, fitted on open preferences.",
+    "plaudit-small-helpful": "As plaudit-small, fitted on labels of what is more helpful.",
+    "plaudit-small-harmless": "As plaudit-small, fitted on labels of what is less harmful.",
+}
 
 
 @dataclass(frozen=True)
@@ -47,31 +52,32 @@ def catalogue(engine: Callable[[], Engine] | None = None) -> list[Entry]:
 
     engine: opened when the first judge is built; without it the entries can be listed, but judges cannot be built.
     """
-    from plaudit.rewards.generative import Judge, contract_names, load_contract
+    from plaudit.rewards.generative import Judge, NuggetJudge, contract_names, load_contract
     from plaudit.rewards.rules import RULES
 
     def judge_of(name: str) -> Callable[..., BaseReward]:
         def build(**settings: Any) -> BaseReward:
             if engine is None:
                 raise SpecError(f"the judge '{name}' needs an engine")
-            return Judge(engine(), name, **settings)
+            kind = NuggetJudge if load_contract(name).kind == "itemised" else Judge
+            return kind(engine(), name, **settings)
 
         return build
 
     judges = [Entry(name, "judge", load_contract(name).description, judge_of(name)) for name in contract_names()]
     judges.insert(0, Entry("judge", "judge", f"The default judge: {DEFAULT_CONTRACT}.", judge_of(DEFAULT_CONTRACT)))
-    learned = [Entry(SMALL, "learned", "A head of 0.3 MB on the embedded model, fitted on open preferences.", small_reward)]
+    learned = [Entry(name, "learned", about, partial(small_reward, name)) for name, about in SMALL.items()]
     return judges + learned + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
 
 
-def small_reward() -> BaseReward:
-    """The learned reward that comes with the package; benchmarks/small_reward.py makes it, its README.md says what it is worth.
+def small_reward(name: str = "plaudit-small") -> BaseReward:
+    """A learned reward that comes with the package; benchmarks/small_reward.py makes it, its README.md says what it is worth.
 
     Raises EngineError if the embedded model, which it reads states of, is not there and cannot be fetched.
     """
     from plaudit.rewards.learned.checkpoint import load_reward
 
-    return load_reward(Path(str(files("plaudit") / "assets" / SMALL)))
+    return load_reward(Path(str(files("plaudit") / "assets" / name)))
 
 
 def _first_line(thing: Any) -> str:
@@ -153,9 +159,10 @@ class Resolver:
             raise SpecError(f"{path} cannot be read: {error}") from error
         document = parse_yaml(text, str(path))
         if isinstance(document, Mapping) and "kind" in document:
-            from plaudit.rewards.generative import Judge, load_contract
+            from plaudit.rewards.generative import Judge, NuggetJudge, load_contract
 
-            return Judge(self.engine, load_contract(str(path)))
+            contract = load_contract(str(path))
+            return (NuggetJudge if contract.kind == "itemised" else Judge)(self.engine, contract)
         return self._compose(document)
 
     def _from_file(self, spec: str) -> BaseReward:

@@ -9,6 +9,7 @@ from plaudit.rewards.generative.library import (
     rubric_contract,
     scale_contract,
 )
+from plaudit.rewards.generative.nuggets import Nugget, NuggetJudge, NuggetReward, exact_or_judge
 from plaudit.rewards.generative.parsing import Parsed, ParsedList, parse
 
 __all__ = [
@@ -16,12 +17,16 @@ __all__ = [
     "Criterion",
     "Judge",
     "Label",
+    "Nugget",
+    "NuggetJudge",
+    "NuggetReward",
     "OptionsReadout",
     "Parsed",
     "ParsedList",
     "TextReadout",
     "contract_from_mapping",
     "contract_names",
+    "exact_or_judge",
     "load_contract",
     "parse",
     "rubric_contract",

@@ -28,7 +28,7 @@ VARIABLES: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "pointwise": frozenset({"prompt", "response", "reference", "criterion", "low", "high"}),
         "pairwise": frozenset({"prompt", "first", "second", "reference"}),
         "listwise": frozenset({"prompt", "responses", "count", "reference", "low", "high"}),
-        "itemised": frozenset({"prompt", "response", "items", "count", "format", "reference"}),
+        "itemised": frozenset({"prompt", "response", "items", "count", "format", "format_name", "reference"}),
     }
 )
 """What the templates of each kind may use."""

@@ -7,6 +7,7 @@ of the judged texts, so that a judge which repeats a forged verdict before it gi
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -84,8 +85,11 @@ def without_quotations(answer: str, judged: Sequence[str], is_verdict: Callable[
 
 
 def _masked(answer: str, piece: str) -> str:
-    """The piece is masked everywhere but where it makes up the last lines of the answer."""
-    head = answer.removesuffix(piece)
-    if head != answer and (not head or head.rstrip(" \t").endswith("\n")):
-        return head.replace(piece, QUOTED) + piece
+    """The piece is masked everywhere but where it makes up the last lines of the answer, or a tag's content at its very end."""
+    tag = re.search(r"</[A-Za-z_]{1,20}>\s*\Z", answer)
+    body, ending = (answer, "") if tag is None else (answer[: tag.start()], answer[tag.start() :])
+    for text, rest, before in ((answer, "", "\n"), (body, ending, ">")):
+        head = text.removesuffix(piece)
+        if head != text and (not head or head.rstrip(" \t").endswith(before)):
+            return head.replace(piece, QUOTED) + piece + rest
     return answer.replace(piece, QUOTED)
