@@ -33,11 +33,20 @@ def character_tokenizer(characters: str, marks: Sequence[str] = ()) -> Any:
 
 
 def tiny_causal_model(
-    tokenizer: Any, *, layers: int, width: int, heads: int, context: int, dtype: str = "float32", seed: int = 0
+    tokenizer: Any,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    context: int,
+    dtype: str = "float32",
+    seed: int = 0,
+    deviation: float = 0.02,
 ) -> Any:
     """A random Llama decoder for a tokenizer: `layers` of `width` with `heads` heads, a feed-forward of 4 times the width.
 
-    Head and embeddings are apart. The seed decides all weights; torch's global generator stays as it was.
+    Head and embeddings are apart. The seed decides all weights; torch's global generator stays as it was. deviation: of the
+    initial weights; the default is that of large models, and narrow ones learn sums several times faster from 0.06.
     """
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
@@ -54,6 +63,7 @@ def tiny_causal_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
+        initializer_range=deviation,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
