@@ -12,10 +12,12 @@ import tyro
 from plaudit import __version__
 from plaudit.cli.common import Engine, EngineArguments, err, notice, open_store, out
 from plaudit.cli.progress import Watch
-from plaudit.cli.tables import show_summary
+from plaudit.cli.tables import show_summary, show_votes
 from plaudit.data import FieldMap, RowStream, read_rows
 from plaudit.judging import RowResult, Runner, Summary
 from plaudit.judging.output import dump, writer
+from plaudit.judging.voting import VoteRunner, at_temperature
+from plaudit.rewards.base import BaseReward
 from plaudit.types import Budget, Context, UserError
 
 REPORT_ROWS = 5000
@@ -62,6 +64,12 @@ class Judge:
     """Judge the first N rows only (of a folder: N rows spread over its files)."""
     seed: int = 0
     """The only source of randomness."""
+    votes: int = 1
+    """Judge everything so many times, with the seeds seed, seed + 1 ..., and count the votes; each is kept in the store."""
+    combine: Literal["mean", "majority", "sum"] = "mean"
+    """How votes are counted (docs/voting.md)."""
+    temperature: float | None = None
+    """Sampling temperature of a judge that writes, in place of its contract's; votes need one above 0."""
     skip_bad: bool = False
     """Leave out rows that cannot be read, and list them, instead of refusing the file."""
     pairs: Literal["labelled", "all", "extremes"] = "labelled"
@@ -77,10 +85,13 @@ class Judge:
     def run(self) -> int:
         """Exit code: 0 done, 1 nothing could be judged or the run stopped early."""
         reward = self.engine.resolver().resolve(self.reward)
+        if self.temperature is not None:
+            reward = at_temperature(reward, self.temperature)
         rows = read_rows(self.file, fields=self.fields.to_map(), limit=self.limit, skip_bad=self.skip_bad)
         total = rows.validate()
         limits = {} if self.max_cost is None else {"cost": self.max_cost}
-        runner = Runner(reward, open_store(self.store), Context(seed=self.seed, budget=Budget(limits)), self.pairs)
+        context = Context(seed=self.seed, budget=Budget(limits))
+        runner = VoteRunner(reward, open_store(self.store), context, self.pairs, votes=self.votes, combine=self.combine)
         summary = Summary()
         kept: list[RowResult] = []
         with ExitStack() as stack:
@@ -90,22 +101,27 @@ class Judge:
                 summary.add(result)
                 if write is not None:
                     write(result)
-                if self.report is not None:
+                if self.report is not None or self.votes > 1:
                     kept.append(_keep(kept, result))
                 watch.row_done()
                 if self.dry_run and watch.batch_judged:
                     watch.announce()
                     break
         if self.report is not None:
-            self._write_report(kept, reward.name)
-        self._print(runner, rows, summary, watch.seconds)
+            self._write_report(kept, reward)
+        self._print(runner, rows, summary, watch.seconds, kept)
         return 0 if runner.progress.stopped is None and summary.invalid < max(1, summary.judged) else 1
 
-    def _print(self, runner: Runner, rows: RowStream, summary: Summary, seconds: float) -> None:
+    def _print(self, runner: Runner, rows: RowStream, summary: Summary, seconds: float, kept: list[RowResult]) -> None:
         if self.json:
-            out.file.write(dump(self.document(runner, rows, summary)) + "\n")
+            document = self.document(runner, rows, summary)
+            if self.votes > 1:
+                document["votes"] = self._votes(runner, kept)
+            out.file.write(dump(document) + "\n")
         else:
             show_summary(runner.reward.name, summary, rows)
+            if self.votes > 1:
+                show_votes(self._votes(runner, kept))
             spent = {name: amount for name, amount in runner.context.budget.spent.items() if amount}
             done = runner.progress
             costs = "".join(f", {amount:,.6g} {name.replace('_', ' ')}" for name, amount in sorted(spent.items()))
@@ -128,16 +144,26 @@ class Judge:
             "summary": summary.to_json(),
         }
 
-    def _write_report(self, results: list[RowResult], name: str) -> None:
+    def _votes(self, runner: Runner, kept: list[RowResult]) -> dict[str, Any]:
+        """What the votes say, and what asking for them cost now (votes from the store cost nothing)."""
+        from plaudit.trust.vote_section import votes_json
+
+        spent = {name: amount for name, amount in sorted(runner.context.budget.spent.items()) if amount}
+        return {**votes_json(kept, self.combine, runner.reward.native), "spent": spent}
+
+    def _write_report(self, results: list[RowResult], reward: BaseReward) -> None:
         from plaudit.trust.report import write_report
 
         assert self.report is not None
-        rows = [result.row for result in results]
-        write_report(self.report, f"{name} on {Path(self.file).name}", rows, {name: results}, facts={"seed": str(self.seed)})
+        rows, name, facts = [result.row for result in results], reward.name, {"seed": str(self.seed)}
+        if self.votes > 1:
+            facts["votes"] = f"{self.votes}, counted by {self.combine}"
+        ways = {name: (self.combine, reward.native)}
+        write_report(self.report, f"{name} on {Path(self.file).name}", rows, {name: results}, facts=facts, ways=ways)
         notice(f"report: {self.report}")
 
 
 def _keep(kept: list[RowResult], result: RowResult) -> RowResult:
     if len(kept) >= REPORT_ROWS:
-        raise UserError(f"a report holds at most {REPORT_ROWS:,} rows; use --limit, or --out for the rows")
+        raise UserError(f"a report, or a curve of votes, holds at most {REPORT_ROWS:,} rows; use --limit")
     return result

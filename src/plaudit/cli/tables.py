@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -47,6 +48,26 @@ def show_summary(name: str, summary: Summary, rows: RowStream) -> None:
     if len(summary.sections) > 1:
         out.print(_sections(summary))
     _show_oddities(rows)
+
+
+def show_votes(found: Mapping[str, Any]) -> None:
+    """Print how votes agree and what more of them are worth (`trust.vote_section.votes_json`)."""
+    table = Table(title=f"{found['votes']} votes, counted by {found['combine']}", title_justify="left")
+    for column in ("votes counted", "accuracy", "without a usable vote"):
+        table.add_column(column)
+    for point in found["curve"]:
+        table.add_row(str(point["k"]), _share(point["accuracy"]["estimate"]), f"{100 * point['undecided']:.1f} %")
+    if found["curve"]:
+        out.print(table)
+    out.print(f"two votes agree in {_share(found['agreement']['estimate'])}", highlight=False)
+    out.print(f"{found['without_number']:,} of {found['cast']:,} votes have no number", highlight=False)
+
+
+def _share(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None:
+        return NOT_MEASURED
+    mean, low, high = (100 * estimate[name] for name in ("mean", "low", "high"))
+    return f"{mean:.1f} %  \\[{low:.1f}, {high:.1f}]  n = {estimate['n']:,}"
 
 
 def _add_labels(table: Table, summary: Summary) -> None:

@@ -133,7 +133,7 @@ def assemble(row: Row, native: Native, judged: Sequence[tuple[Unit, Mapping[str,
     """The result of one row out of the records of its units."""
     if native == "compare":
         pairs = [_pair(unit, record) for unit, record in judged]
-        return RowResult(row, _wins(row, pairs), pairs)
+        return RowResult(row, wins(row, pairs), pairs)
     if native == "score":
         return RowResult(row, [_response(record) for _, record in judged])
     ((_, group),) = judged
@@ -161,7 +161,7 @@ def _mean_in_order(verdicts: Sequence[Verdict], order: tuple[int, int]) -> float
     return sum(values) / len(values) if values else None
 
 
-def _wins(row: Row, pairs: Sequence[PairResult]) -> list[ResponseResult]:
+def wins(row: Row, pairs: Sequence[PairResult]) -> list[ResponseResult]:
     """Mean win probability of each response over its pairs, where every pair of the row was compared; else nothing.
 
     A response with a failed pair takes that pair's status: a mean over fewer rivals would not be comparable.

@@ -29,6 +29,7 @@ from plaudit.trust.report_sections import (
     worse_kind,
 )
 from plaudit.trust.report_words import NOT_MEASURED, counts, percent, share
+from plaudit.trust.vote_section import Ways, votes_section
 from plaudit.types import Status
 
 NO_FAILURE = ("labelled tie", "not compared", Status.NOT_APPLICABLE.label, Status.MISSING_REFERENCE.label)
@@ -59,12 +60,14 @@ def write_report(
     rationales: Mapping[tuple[str, int], str] | None = None,
     notes: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
+    ways: Ways | None = None,
 ) -> Path:
     """Write the report of one or several rewards on the same rows; the file appears whole or not at all.
 
     results: per reward one result a row, in the order of `rows`. picks: per reward the place of the response that it would
     choose in each row, None where it chooses none; without them `agreement.best_response` chooses.
     rationales: (row id, place) -> text. notes: sentences shown under the title. facts: what was run (engine, seed ...).
+    ways: how the votes of each reward were counted, where rows were voted on (`judging.voting`).
     Equal input gives equal bytes.
     Raises ValueError where results are not of these rows, UserError where the file cannot be written.
     """
@@ -88,7 +91,7 @@ def write_report(
         facts={"rows": f"{len(rows):,}", "responses": f"{sum(len(row.responses) for row in rows):,}", **(facts or {})},
         rewards=list(judged),
         headlines=_headlines(rows, judged, chosen),
-        plots=_plots(rows, judged, chosen),
+        plots=_plots(rows, judged, chosen, ways),
         cards=worst_disagreements(rows, judged, chosen, rationales or {}),
         labelled=any(row.gold is not None for row in rows),
     )
@@ -102,7 +105,7 @@ def _oddities(rows: Sequence[Row]) -> list[str]:
     return [f"{count:,} x {note}" for note, count in sorted(found.items())]
 
 
-def _plots(rows: Sequence[Row], results: Results, picks: Picks) -> list[Plot]:
+def _plots(rows: Sequence[Row], results: Results, picks: Picks, ways: Ways | None) -> list[Plot]:
     several = any(len(row.responses) > 1 for row in rows)
     plots = [distribution_section(results)]
     if several:
@@ -114,6 +117,8 @@ def _plots(rows: Sequence[Row], results: Results, picks: Picks) -> list[Plot]:
             order_section(results),
             length_section(results),
         ]
+    if (voted := votes_section(results, ways)) is not None:
+        plots.append(voted)
     parts = (
         ("sections", "Accuracy by section", "Where is the reward right, and where not?", section_names, "lowest on"),
         (

@@ -295,6 +295,35 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, Interval]]]) -> Figur
     return _unit_square(traces, "what the reward says", "how often it is so")
 
 
+def against_counts(curves: Mapping[str, Sequence[tuple[int, Interval]]], across: str, up: str) -> Figure | None:
+    """Shares with their intervals against a count on a logarithmic axis: curve name -> (count, share) of each point."""
+    import plotly.graph_objects as go
+
+    traces = []
+    for place, (name, points) in enumerate(curves.items()):
+        colour = SERIES[place % 6]
+        errors = [[found.high - found.mean for _, found in points], [found.mean - found.low for _, found in points]]
+        bars = {"type": "data", "symmetric": False, "array": errors[0], "arrayminus": errors[1], "thickness": 1.5, "width": 4}
+        traces.append(
+            go.Scatter(
+                x=[count for count, _ in points],
+                y=[found.mean for _, found in points],
+                mode="lines+markers",
+                name=label(name),
+                marker={"size": 8, "color": colour, "symbol": SYMBOLS[place % 6]},
+                line={"color": colour, "width": 1.5},
+                error_y=bars,
+                hovertemplate="%{x}: %{y:.1%}<extra></extra>",
+            )
+        )
+    counts = sorted({count for points in curves.values() for count, _ in points})
+    if not counts:
+        return None
+    across_axis = {"title": across, "type": "log", "tickvals": counts, "ticktext": [str(count) for count in counts]}
+    up_axis = {"title": up, "tickformat": ".0%"}
+    return _figure(traces, xaxis=across_axis, yaxis=up_axis, height=320, showlegend=len(curves) > 1, legend=_legend())
+
+
 def order_points(results: Sequence[RowResult]) -> list[tuple[float, float]]:
     """(P when shown first, P when shown second) of the first response of each pair judged in both orders."""
     orders = [pair.by_order for result in results for pair in result.pairs if pair.by_order is not None]

@@ -135,10 +135,9 @@ class Sure(BaseReward):
     """Pairs with the probabilities given per seed."""
 
     name = "sure"
-    settings: dict = {}
 
     def __init__(self, probs):
-        self.probs = probs
+        self.probs, self.settings = probs, {}
 
     def compare(self, batch, first, second, ctx=None):
         return Preferences(first, second, torch.full((len(first),), self.probs[ctx.seed]))
@@ -168,10 +167,9 @@ class Meta(BaseReward):
 
     name = "meta"
     uses_seed = False
-    settings: dict = {}
 
     def __init__(self, worth):
-        self.worth, self.seen = worth, []
+        self.worth, self.seen, self.settings = worth, [], {}
 
     def score(self, batch, ctx=None):
         self.seen += list(zip(batch.prompts, batch.responses, strict=True))

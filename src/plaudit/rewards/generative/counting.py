@@ -5,7 +5,11 @@ values: [k, ...] a number a vote. used: [k, ...] bool, votes that count; what is
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from plaudit.types import Status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,3 +59,14 @@ def top_votes(meta: Tensor, used: Tensor, keep: int) -> Tensor:
     order = ranked.argsort(dim=0, descending=True, stable=True)
     places = torch.empty_like(order).scatter_(0, order, torch.arange(len(meta))[:, None].expand_as(order).contiguous())
     return used & (places < keep)
+
+
+def status_of_votes(codes: Sequence[int]) -> Status:
+    """Of a thing with these votes: OK where one is, UNREACHABLE where the engine was gone in one, so that it is judged again,
+    else the commonest status."""
+    counts = Counter(codes)
+    if counts[int(Status.UNREACHABLE)]:
+        return Status.UNREACHABLE
+    if counts[int(Status.OK)]:
+        return Status.OK
+    return Status(min(counts, key=lambda code: (-counts[code], code)))

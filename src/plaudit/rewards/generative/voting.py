@@ -8,13 +8,12 @@ Voting and the meta reward's filter: Liu et al. 2025, Inference-Time Scaling for
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from plaudit.rewards.base import BaseReward, Native
-from plaudit.rewards.generative.counting import group_shares, modal_value, moments_of_votes, top_votes
+from plaudit.rewards.generative.counting import group_shares, modal_value, moments_of_votes, status_of_votes, top_votes
 from plaudit.types import Batch, Context, Preferences, Reward, Scores, SpecError, Status, Verdict
 from plaudit.types.keys import content_key
 
@@ -269,20 +268,12 @@ def _asked(reward: Any, batch: Batch, rows: Unit, verdicts: Sequence[Verdict]) -
 
 
 def _outcome(ballot: _Ballot) -> Tensor:
-    """[U] int8: OK where a vote counts, UNREACHABLE where the engine was gone in one; ABSTAINED where votes are usable, but the
-    meta reward has no score for any; else the commonest status."""
+    """[U] int8: as `status_of_votes`, and ABSTAINED where votes are usable, but the meta reward has no score for any."""
     import torch
 
-    found = []
-    for column, kept in zip(ballot.status.T.tolist(), ballot.kept.T.tolist(), strict=True):
-        counts = Counter(column)
-        if counts[int(Status.UNREACHABLE)]:
-            found.append(int(Status.UNREACHABLE))
-        elif counts[int(Status.OK)]:
-            found.append(int(Status.OK if any(kept) else Status.ABSTAINED))
-        else:
-            found.append(min(counts, key=lambda code: (-counts[code], code)))
-    return torch.tensor(found, dtype=torch.int8)
+    found = [int(status_of_votes(column)) for column in ballot.status.T.tolist()]
+    silent = (torch.tensor(found, dtype=torch.int8) == int(Status.OK)) & ~ballot.kept.any(dim=0)
+    return torch.where(silent, int(Status.ABSTAINED), torch.tensor(found, dtype=torch.int8)).to(torch.int8)
 
 
 def _meta_weighted(ballot: _Ballot) -> Tensor:

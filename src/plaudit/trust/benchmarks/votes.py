@@ -10,30 +10,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from plaudit.data import Row
 from plaudit.data.cells import BadRow, Cells, Record
 from plaudit.judging.metrics import outcome, pair_outcome, side
 from plaudit.judging.results import PairResult, ResponseResult, RowResult
+from plaudit.judging.voting import Voted as Voted
+from plaudit.judging.voting import votes_of as votes_of
 from plaudit.trust.agreement import Measured, cluster_of, contests
 from plaudit.trust.benchmarks.cases import Case, Evidence, Parts, cases_in, macro_sections, share, total
 from plaudit.trust.benchmarks.loading import Reading, Source
 from plaudit.trust.benchmarks.spec import Benchmark
 from plaudit.trust.figures import Figure
 from plaudit.types import Status, UserError
-
-
-@dataclass
-class Voted(RowResult):
-    """A row's majority over several votes, which it keeps."""
-
-    votes: list[RowResult] = field(default_factory=list)
-
-
-def votes_of(result: RowResult) -> list[RowResult]:
-    """The single votes behind a result: itself where it was judged once."""
-    return result.votes if isinstance(result, Voted) else [result]
 
 
 def majority(votes: Sequence[RowResult]) -> RowResult:
