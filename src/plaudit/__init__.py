@@ -26,6 +26,7 @@ _HOMES = {
     "plaudit.rewards.learned": ("ScalarRewardModel",),
     "plaudit.judging": ("RowResult", "Runner", "Summary"),
     "plaudit.judging.easy": ("judge", "load_reward"),
+    "plaudit.search.easy": ("best_of_n",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]

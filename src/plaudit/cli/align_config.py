@@ -105,23 +105,23 @@ class Parts:
 
     def _world(self) -> Any:
         spec = self.document.get("world")
-        return None if spec is None else _named(spec, "world", _builder("plaudit.worlds.catalogue", "build_world"))
+        return None if spec is None else named(spec, "world", catalogue_builder("plaudit.worlds.catalogue", "build_world"))
 
     def _generator(self) -> Any:
         spec = self.document["generator"]
         if isinstance(spec, Mapping) and "base" in spec:
             settings = {name: value for name, value in spec.items() if name != "base"}
             return _called(self._of_world("base").base, "generator", spec["base"], **{"seed": 0, **settings})
-        return _named(spec, "generator", _builder("plaudit.generators.catalogue", "build_generator"))
+        return named(spec, "generator", catalogue_builder("plaudit.generators.catalogue", "build_generator"))
 
     def _objective(self, spec: Any) -> Any:
         """An objective; one with a critic may have it from the user's file, else it is built for the generator."""
         if isinstance(spec, Mapping) and ".py:" in str(_name_of(spec.get("critic"))):
             critic = spec["critic"]
             own = dict(critic) if isinstance(critic, Mapping) else {"name": critic}
-            spec = {**spec, "critic": _named({**own, "generator": self.generator}, "critic", _no_names("critic"))}
-        build = _builder("plaudit.objectives.catalogue", "build_objective")
-        return _named(spec, "objective", partial(build, generator=self.generator))
+            spec = {**spec, "critic": named({**own, "generator": self.generator}, "critic", _no_names("critic"))}
+        build = catalogue_builder("plaudit.objectives.catalogue", "build_objective")
+        return named(spec, "objective", partial(build, generator=self.generator))
 
     def _reward(self, spec: Any) -> Any:
         if spec == "truth":
@@ -138,7 +138,7 @@ class Parts:
 
         spec = self.document["source"]
         if isinstance(spec, str):
-            return _named(spec, "source", _no_names("source"))
+            return named(spec, "source", _no_names("source"))
         settings = dict(spec)
         prompts = self._prompts(settings.pop("prompts", None), settings.pop("split", "train"), settings.get("seed", 0))
         settings["how"] = self._how(settings.get("how"))
@@ -162,7 +162,7 @@ class Parts:
             answers = {"m": int(spec["references"]), "how": self.source.how}
             references = ReferenceRewards(self.reward, frozen_generator(self.generator), **answers)
             spec = {**spec, "references": references}
-        return _named(spec, "shaper", _shaper_named)
+        return named(spec, "shaper", _shaper_named)
 
     def _prompts(self, spec: Any, split: str, seed: int) -> Batch:
         if isinstance(spec, str):
@@ -226,7 +226,7 @@ def _name_of(spec: Any) -> Any:
     return spec.get("name") if isinstance(spec, Mapping) else spec
 
 
-def _builder(module: str, name: str) -> Callable[..., Any]:
+def catalogue_builder(module: str, name: str) -> Callable[..., Any]:
     """A catalogue's own builder, imported when it is used."""
 
     def build(*arguments: Any, **settings: Any) -> Any:
@@ -259,10 +259,10 @@ def _monitor(spec: Any) -> Any:
             raise SpecError(f"unknown monitor '{name}'; see plaudit.trust.monitors")
         return kind(**settings)
 
-    return _named(spec, "monitor", build)
+    return named(spec, "monitor", build)
 
 
-def _named(spec: Any, what: str, build: Callable[..., Any]) -> Any:
+def named(spec: Any, what: str, build: Callable[..., Any]) -> Any:
     """What a name (with settings) stands for; FILE.py:NAME is a class or function of the user's, called with the settings."""
     settings = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     name = settings.pop("name", None)

@@ -22,6 +22,7 @@ from plaudit.cli.fit import Fit
 from plaudit.cli.judge import Judge
 from plaudit.cli.reproduce import Gallery, Reproduce, Seeds
 from plaudit.cli.rewards import Rewards
+from plaudit.cli.search import Search
 from plaudit.cli.store import StoreExport, StoreList, StorePrune
 from plaudit.types import EngineError, UserError
 
@@ -41,6 +42,7 @@ Command = (
     | Annotated[Rewards, tyro.conf.subcommand("rewards")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Align, tyro.conf.subcommand("align")]
+    | Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Seeds, tyro.conf.subcommand("seeds")]
     | Annotated[Gallery, tyro.conf.subcommand("gallery")]

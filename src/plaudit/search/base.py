@@ -32,7 +32,6 @@ from plaudit.types import (
     SearchResult,
     Status,
     Trajectories,
-    UserError,
 )
 from plaudit.types.keys import content_key
 
@@ -208,11 +207,9 @@ class BaseSearch(Search):
         from plaudit.search.work import Work
 
         self.check(generator, reward)
-        work = Work(generator, reward, prompts, budget, seed, on_progress=getattr(self, "on_progress", None))
-        key = self._key(prompts, seed)
+        told = getattr(self, "on_progress", None)
+        work = Work(generator, reward, prompts, budget, seed, on_progress=told, key=self.key(prompts, seed))
         if state is not None:
-            if not isinstance(state, Mapping) or state.get("key") != key:
-                raise UserError("this state belongs to another search, other prompts or another seed")
             work.restore(state)
         before, stopped = Counter(budget.spent), None
         try:
@@ -221,8 +218,7 @@ class BaseSearch(Search):
             stopped = str(stop)
         batch, scores = work.result([self.choose(work, prompt) for prompt in range(len(prompts))])
         spent = {name: float(amount - before[name]) for name, amount in budget.spent.items() if amount != before[name]}
-        left = None if stopped is None else {"key": key, **work.state()}
-        return SearchResult(batch, scores, spent, work.history(), stopped, left)
+        return SearchResult(batch, scores, spent, work.history(), stopped, None if stopped is None else work.state())
 
     def check(self, generator: Generator, reward: Reward) -> None:
         """Raise UserError, in one sentence, where this search cannot work with these parts."""
@@ -241,7 +237,8 @@ class BaseSearch(Search):
         named = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "on_progress"}
         return {name: _described(value) for name, value in named.items()}
 
-    def _key(self, prompts: Batch, seed: int) -> str:
+    def key(self, prompts: Batch, seed: int) -> str:
+        """Content key of this search for these prompts."""
         return content_key(type(self).__qualname__, self.settings(), [repr(prompt) for prompt in prompts.prompts], seed)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from plaudit.search.base import Stopped
 from plaudit.search.best_of_n import BestOfN
-from plaudit.search.work import Work, candidates_of
+from plaudit.search.work import Progress, Work, candidates_of
 from plaudit.types import Batch, Budget, Generator, Reward, SearchResult, States, StepStats, Trajectories
+from plaudit.types.keys import content_key
 
 
 class NoGenerator(Generator):
@@ -31,25 +34,36 @@ class NoGenerator(Generator):
 
 
 def best_recorded(
-    batch: Batch, reward: Reward, *, search: BestOfN | None = None, budget: Budget | None = None, seed: int = 0
+    batch: Batch,
+    reward: Reward,
+    *,
+    search: BestOfN | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    state: Any = None,
+    on_progress: Progress | None = None,
 ) -> SearchResult:
     """Of each group's responses the one that a search would have taken: the best by the reward, or by votes (`Vote` ...).
 
     batch: samples in groups (`Batch.groups`; `plaudit.data.rows_to_batch` makes one of a file with several responses a row).
     search: `BestOfN`, `Vote` or `SelfConsistency`; its n is not read. The result has one row a group, with all its columns.
+    state: of an earlier result that was stopped. Raises UserError for a state of something else.
     """
-    search, groups = search or BestOfN(), batch.group_rows()
-    budget = budget or Budget()
-    before = dict(budget.spent)
-    work = Work(NoGenerator(), reward, replace(batch.select([rows[0] for rows in groups]), groups=None), budget, seed)
+    search, groups, budget = search or BestOfN(), batch.group_rows(), budget or Budget()
     place = {row: number for number, rows in enumerate(groups) for row in rows}
-    rows = candidates_of(replace(batch, groups=None))
-    work.add([replace(one, prompt=place[number], note={"row": number}) for number, one in enumerate(rows)])
-    stopped = None
+    prompts = replace(batch.select([rows[0] for rows in groups]), groups=None)
+    key = content_key("recorded", search.key(batch, seed), [repr(one) for one in batch.require_responses()])
+    work = Work(NoGenerator(), reward, prompts, budget, seed, on_progress=on_progress, key=key)
+    if state is None:
+        rows = candidates_of(replace(batch, groups=None))
+        work.add([replace(one, prompt=place[number], note={"row": number}) for number, one in enumerate(rows)])
+    else:
+        work.restore(state)
+    before, stopped = Counter(budget.spent), None
     try:
         search.judge(work)
     except Stopped as stop:
         stopped = str(stop)
     chosen, scores = work.result([search.choose(work, prompt) for prompt in range(len(groups))])
-    spent = {name: float(amount - before.get(name, 0)) for name, amount in budget.spent.items() if amount != before.get(name, 0)}
-    return SearchResult(chosen, scores, spent, work.history(), stopped)
+    spent = {name: float(amount - before[name]) for name, amount in budget.spent.items() if amount != before[name]}
+    return SearchResult(chosen, scores, spent, work.history(), stopped, None if stopped is None else work.state())

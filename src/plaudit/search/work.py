@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plaudit.fitting.seeds import derive_seed
 from plaudit.search.base import Stopped, affordable, cost_of_judging, cost_of_sample, judge, judges_groups, sample, sampling_of
-from plaudit.types import Batch, Budget, Generator, Reward, Scores, Status, Verdict
+from plaudit.types import Batch, Budget, Generator, Reward, Scores, Status, UserError, Verdict
 
 Progress = Callable[["Work"], None]
 """Called whenever something was drawn or judged; `work.state()` is then worth keeping."""
@@ -79,7 +79,8 @@ class Candidate:
 
 @dataclass
 class Work:
-    """What a search has found so far. memory: JSON-able, whatever the search must know besides to go on."""
+    """What a search has found so far. memory: JSON-able, whatever the search must know besides to go on. key: of its settings,
+    prompts and seed; a state is taken up only by a search with the same."""
 
     generator: Generator
     reward: Reward
@@ -89,6 +90,7 @@ class Work:
     candidates: list[Candidate] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
     on_progress: Progress | None = None
+    key: str = ""
 
     def of(self, prompt: int) -> list[Candidate]:
         """The candidates of a prompt, in the order in which they were made."""
@@ -233,10 +235,12 @@ class Work:
 
     def state(self) -> dict[str, Any]:
         """All that another run needs to go on; JSON-able where responses are."""
-        return {"candidates": self.history(), "memory": self.memory}
+        return {"key": self.key, "candidates": self.history(), "memory": self.memory}
 
     def restore(self, state: Any) -> None:
-        """Take up the state of an earlier run."""
+        """Take up the state of an earlier run. Raises UserError where it belongs to something else."""
+        if not isinstance(state, Mapping) or state.get("key") != self.key:
+            raise UserError("this state belongs to another search, other prompts or another seed")
         self.add([Candidate.from_record(record) for record in state["candidates"]])
         self.memory = dict(state["memory"])
 
