@@ -1,4 +1,4 @@
-"""Landscapes: scores by the slow obvious sum, a judge whose noise belongs to the comparison, and edits of the asked slots only."""
+"""Landscapes: scores by the slow obvious sum, a judge whose noise belongs to the comparison, edits of the asked slots only."""
 
 import itertools
 
