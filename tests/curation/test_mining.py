@@ -33,7 +33,9 @@ class Length(BaseReward):
     """Longer is better; what has a question mark is not judged."""
 
     name = "length"
-    settings = {}
+
+    def __init__(self):
+        self.settings = {}
 
     def score(self, batch, ctx=None):
         values = [math.nan if "?" in text else float(len(text)) for text in batch.responses]

@@ -24,6 +24,7 @@ class Config(RecipeConfig):
     voted_noise: at which three votes are tried. The rest is the search's, as released.
     """
 
+    seeds: tuple[int, ...] = (0, 1)
     landscapes: int = 120
     noise: tuple[float, ...] = (0.0, 1.0, 2.0)
     voted_noise: float = 1.0
