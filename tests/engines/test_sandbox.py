@@ -105,6 +105,14 @@ def test_many_at_once(sandbox):
     assert found == [f"{n**2}\n" for n in range(40)]
 
 
+def test_a_thread_that_ends_does_not_take_the_sandbox_along():
+    with Sandbox(SHORT, strict=False) as opened:
+        with ThreadPoolExecutor(1) as pool:
+            session = pool.submit(opened.session).result()
+            assert pool.submit(session.run, "x = 1").result().ok
+        assert session.run("print(x)").stdout == "1\n"
+
+
 def test_a_session_keeps_its_names_and_nobody_elses(sandbox):
     with sandbox.session() as first, sandbox.session() as second:
         assert first.run("x = 3\ndef f(): return x + 1").ok

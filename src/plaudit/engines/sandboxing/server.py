@@ -43,8 +43,7 @@ class Place:
 
 def main(control: int, setup: dict[str, Any]) -> None:
     """Arrange the place, say what was arranged, and fork runners until the sandbox's process is gone."""
-    sandbox = socket.socket(fileno=control)
-    isolation.die_with_parent()
+    sandbox = socket.socket(fileno=control)  # its end is ours: a death signal would come with the end of a mere thread
     sys.path[:] = [path for path in sys.path if path] + list(setup["packages"])
     root = os.geteuid() == 0
     namespaces = setup["isolation"] == "best" and isolation.leave_namespaces()
