@@ -58,15 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"plaudit {__version__}\n")
         return 0
     logging.basicConfig(level=os.environ.get("PLAUDIT_LOG", "WARNING").upper())
-    command = tyro.cli(
-        Command,
-        prog="plaudit",
-        description=DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
     try:
-        return int(command.run())
+        return _run(arguments)
     except (UserError, EngineError) as error:
         err.print(f"plaudit: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -77,6 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the reader of our output went away (`| head`): nothing more to say, and Python must not try to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Parse (which may print the help) and run."""
+    command = tyro.cli(
+        Command,
+        prog="plaudit",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return int(command.run())
 
 
 if __name__ == "__main__":
