@@ -13,9 +13,9 @@ HOW = Sampling(max_tokens=6, temperature=1.0)
 OPTIONS = [["a"], ["b"]]
 
 
-def made(rank=3, alpha=6.0, targets="all-linear", trained=True, **settings):
+def made(rank=3, alpha=6.0, targets="all-linear", trained=True, head=False, **settings):
     generator = tiny_decoder("abcdef", width=16, seed=1, dtype="float64", **settings)
-    adapter = SwitchedAdapter(generator.causal_model, LoRA(rank, alpha, targets), seed=5)
+    adapter = SwitchedAdapter(generator.causal_model, LoRA(rank, alpha, targets), head=head, seed=5)
     if trained:
         draw = torch.Generator().manual_seed(0)
         for weight in adapter.weights.parameters():
@@ -34,9 +34,11 @@ def test_a_fresh_adapter_changes_nothing():
         assert torch.equal(log_probs(generator), plain)
 
 
-def test_on_it_adds_its_product_and_off_nothing():
+@pytest.mark.parametrize("head", [False, True])
+def test_on_it_adds_its_product_and_off_nothing(head):
     """The same numbers as with W + alpha / rank * B A written into the weights; afterwards, those of before to the last bit."""
-    generator, adapter = made()
+    generator, adapter = made(head=head)
+    assert ("lm_head" in adapter.layers) == head
     plain, samples = log_probs(generator), generator.rollout(Batch(["a", "bc"]), 4, how=HOW, seed=7).batch.responses
     with adapter.on():
         switched = log_probs(generator)

@@ -28,12 +28,13 @@ FILE = "switched_adapter.safetensors"
 class SwitchedAdapter:
     """W x + alpha / rank * B A x in every adapted linear layer, B = 0 at the start (Hu et al., arXiv 2106.09685).
 
-    lora: rank, alpha and targets (the ends of the layers' names, or "all-linear" for all but the head). seed: of A.
+    lora: rank, alpha and targets (the ends of the layers' names, or "all-linear" for all but the head). head: whether the head is
+    adapted besides, without which a model can hardly learn to say tokens that it never said. seed: of A.
     Raises UserError where no layer of the model has such a name.
     """
 
-    def __init__(self, causal_model: CausalModel, lora: LoRA, *, seed: int = 0) -> None:
-        self.causal_model, self.lora, self.seed = causal_model, lora, seed
+    def __init__(self, causal_model: CausalModel, lora: LoRA, *, head: bool = False, seed: int = 0) -> None:
+        self.causal_model, self.lora, self.head, self.seed = causal_model, lora, head, seed
         self.is_on = False
 
     @cached_property
@@ -44,9 +45,10 @@ class SwitchedAdapter:
         head = self.causal_model.head
         found = {}
         for name, module in self.causal_model.model.named_modules():
-            if not isinstance(module, torch.nn.Linear) or module is head or ".lora_" in name:
+            if not isinstance(module, torch.nn.Linear) or ".lora_" in name:
                 continue
-            if self.lora.targets == "all-linear" or name.split(".")[-1] in self.lora.targets:
+            named = self.lora.targets == "all-linear" or name.split(".")[-1] in self.lora.targets
+            if self.head if module is head else named:
                 found[name] = module
         if not found:
             raise UserError(f"no linear layer of the model is named {self.lora.targets}")

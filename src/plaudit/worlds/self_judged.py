@@ -26,7 +26,7 @@ class SelfJudgedSums(ArithmeticWorld):
     name = "self-judged-sums"
     characters = "0123456789+-*=;?yn"
     levels: ClassVar[Mapping[str, Level]] = {"half": Level(demonstrations=12000, epochs=3, learning_rate=2e-3)}
-    decoder = Decoder(layers=2, width=96, heads=4, context=96)
+    decoder = Decoder(layers=4, width=96, heads=4, context=96)
 
     def __init__(self, terms: tuple[int, int] = (2, 6)) -> None:
         super().__init__("chain_sum", terms=terms, wrong=0.0, worked=True)

@@ -31,6 +31,7 @@ def fit_judge(
     epochs: int = 1,
     layers: int | None = None,
     modules: Mapping[str, Module] | None = None,
+    among_labels: bool = False,
     seed: int = 0,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
@@ -39,6 +40,7 @@ def fit_judge(
     values: [B], each the value of one of the contract's labels. layers: only so many layers at the top are trained, with the
     last norm (the output head of a model that shares it with its input embeddings stays); None: all weights.
     modules: weights beside the model's that are trained instead of them (an adapter, which the caller has switched on).
+    among_labels: the label's probability among the labels is taught, as it is read, instead of that among all tokens.
     Rows that do not fit the model teach nothing; ValueError where a whole batch does not.
 
     Raises SpecError unless the judge is pointwise, reads the probability of labels without a rubric, and runs on a `LocalEngine`
@@ -60,7 +62,8 @@ def fit_judge(
         usable = [place for place, status in enumerate(found.status) if status is Status.OK]
         if not usable:
             raise ValueError(f"no row of a batch can be judged: {found.detail[0]}")
-        return Loss(-sum(found.log_probs[place, places[values[rows[place]]]] for place in usable))  # type: ignore[arg-type]
+        log_probs = found.log_probs.log_softmax(dim=1) if among_labels else found.log_probs
+        return Loss(-sum(log_probs[place, places[values[rows[place]]]] for place in usable))  # type: ignore[arg-type]
 
     model = engine.causal_model.model
     shuffled = ShuffledRows(len(batch), batch_rows, seed)

@@ -125,9 +125,9 @@ class SelfEvaluation(Judge):
     """P(win or tie) of a response, or of its beginning, by one token of the model that wrote it.
 
     engine: the writing model's own (a `LiveEngine` of the generator, or a `LocalEngine` of the same weights). adapter: a low-rank
-    adapter that is switched on for the question only (`SwitchedAdapter`, or a `LoRA` for a fresh one), so that what the model
-    writes is unchanged by construction; None asks the model as it is. contract: asks whether the model would do better if it
-    started over, with two labels, worth 0 (it would) and 1 (it would not).
+    adapter that is on for the question only (`SwitchedAdapter`, or a `LoRA` for a fresh one, head included), so that what the
+    model writes is unchanged by construction; None asks the model as it is. contract: asks whether the model would do better if
+    it started over, with two labels, worth 0 (it would) and 1 (it would not).
 
     A finished response without any text was not judged to be bad, but is not there: it is ABSTAINED.
     Raises SpecError for other contracts.
@@ -148,7 +148,7 @@ class SelfEvaluation(Judge):
         if not isinstance(readout, OptionsReadout) or sorted(label.value for label in readout.labels) != [0.0, 1.0]:
             raise SpecError(f"contract '{self.contract.name}' must read two labels, worth 0 and 1, from the next token")
         if isinstance(adapter, LoRA):
-            adapter = SwitchedAdapter(self._local.causal_model, adapter, seed=seed)
+            adapter = SwitchedAdapter(self._local.causal_model, adapter, head=True, seed=seed)
         self.adapter = adapter
 
     @property
@@ -180,7 +180,7 @@ class SelfEvaluation(Judge):
     def learn(
         self, data: SelfEvaluationData, config: FitConfig, *, batch_rows: int = 64, epochs: int = 1, seed: int = 0
     ) -> TrainResult:
-        """Train the adapter alone on labelled responses and beginnings: cross-entropy on the one token.
+        """Train the adapter alone on labelled responses and beginnings: cross-entropy on the one token, between the two labels.
 
         The labels are on-policy: learn anew when the model's own weights have changed. Raises SpecError without an adapter.
         """
@@ -197,6 +197,7 @@ class SelfEvaluation(Judge):
                 batch_rows=batch_rows,
                 epochs=epochs,
                 modules={"self_evaluation": weights},
+                among_labels=True,
                 seed=seed,
             )
 
