@@ -8,7 +8,7 @@ import torch
 
 from plaudit import BaseReward, Preferences, Scores, Status
 from plaudit.data import Row
-from plaudit.trust.downstream import best_of_n, downstream_correlation, pearson
+from plaudit.trust.downstream import best_of_n, downstream_correlation, pearson, usefulness_correlation
 
 
 class Lengths(BaseReward):
@@ -76,3 +76,19 @@ def test_correlation_over_judges():
     assert few.to_json()["low"] is None
     with pytest.raises(ValueError, match="different judges"):
         downstream_correlation({"a": 0.1}, {"b": 0.1})
+
+
+def test_usefulness_is_a_rank_correlation():
+    from scipy.stats import spearmanr
+
+    bench = {"a": 0.5, "b": 0.6, "c": 0.6, "d": 0.9, "e": 0.95, "f": None}
+    gain = {"a": -1.0, "b": 2.0, "c": 1.0, "d": 100.0, "e": 50.0, "f": 3.0}
+    found = usefulness_correlation(bench, gain)
+    known = [name for name in bench if bench[name] is not None]
+    expected = spearmanr([bench[name] for name in known], [gain[name] for name in known]).statistic
+    assert found.r == pytest.approx(expected)
+    assert (found.n, found.left_out) == (5, ("f",))
+    assert found.low < found.r < found.high
+    assert usefulness_correlation({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 2.0}).r is None
+    with pytest.raises(ValueError, match="different judges"):
+        usefulness_correlation({"a": 1.0}, {"b": 1.0})

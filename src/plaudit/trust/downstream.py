@@ -44,9 +44,9 @@ def _pick(scores: Scores, members: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's r over `n` judges with Fisher's 95 % interval (NaN below four); r is None where a side does not vary.
+    """Pearson's r, of values or of ranks, over `n` judges with Fisher's 95 % interval (NaN below four).
 
-    left_out: judges without one of the two numbers.
+    r is None where a side does not vary. left_out: judges without one of the two numbers.
     """
 
     r: float | None
@@ -64,11 +64,36 @@ class Correlation:
 
 def downstream_correlation(benchmark: Mapping[str, float | None], downstream: Mapping[str, float | None]) -> Correlation:
     """Correlation over judges, by name, of benchmark and downstream accuracy. Raises ValueError where the names differ."""
+    known, left_out = _known(benchmark, downstream)
+    return _with_interval(known, left_out)
+
+
+def usefulness_correlation(benchmark: Mapping[str, float | None], gain: Mapping[str, float | None]) -> Correlation:
+    """Spearman's rank correlation over judges, by name, of benchmark accuracy and what training with the judge gained (card 28).
+
+    Ties get their mean rank. `Correlation.r` is the rank correlation; its interval is Fisher's on the ranks, which for few
+    judges is wide, and says no more than that they are few. Raises ValueError where the names differ.
+    """
+    from scipy.stats import rankdata
+
+    known, left_out = _known(benchmark, gain)
+    columns = [rankdata([pair[side] for pair in known]).tolist() for side in (0, 1)] if known else [[], []]
+    return _with_interval(list(zip(*columns, strict=True)), left_out)
+
+
+def _known(
+    benchmark: Mapping[str, float | None], downstream: Mapping[str, float | None]
+) -> tuple[list[tuple[float, float]], tuple[str, ...]]:
+    """The pairs that are whole, and the names of the others."""
     if set(benchmark) != set(downstream):
         raise ValueError("the benchmark and the downstream task measured different judges")
     pairs = {name: (benchmark[name], downstream[name]) for name in benchmark}
     known = [(a, b) for a, b in pairs.values() if a is not None and b is not None]
-    left_out = tuple(name for name, pair in pairs.items() if None in pair)
+    return known, tuple(name for name, pair in pairs.items() if None in pair)
+
+
+def _with_interval(known: list[tuple[float, float]], left_out: tuple[str, ...]) -> Correlation:
+    """Pearson's r of the pairs with Fisher's interval."""
     r = pearson(known)
     if r is None or len(known) < 4:
         return Correlation(r, math.nan, math.nan, len(known), left_out)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plaudit.rewards.rules import AnswerLanguage, Brevity, Length, Repetition
+from plaudit.rewards.rules import AnswerLanguage, Brevity, Length, Overlong, Repetition, overlong_penalty
 from plaudit.types import Batch, SpecError, Status
 
 
@@ -86,3 +86,15 @@ def test_the_probability_of_the_language_is_a_part():
     probability = scores.parts["probability"].tolist()
     assert probability[0] > 0.9 > 0.1 > probability[1]
     assert scores.parts["probability"][2].isnan()
+
+
+def test_the_penalty_of_overlong_answers():
+    assert [overlong_penalty(length, 12, 16) for length in (0, 12, 13, 14, 16, 99)] == [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]
+    assert [overlong_penalty(length, 12, 12) for length in (12, 13)] == [0.0, -1.0], "a step where the limits are equal"
+    scores = Overlong(2, 4).score(Batch(["q"] * 3, ["a", "b", "c"], lengths=[2, 3, 9]))
+    assert scores.values.tolist() == [0.0, -0.5, -1.0]
+    assert Overlong(2, 4, "words").score(Batch(["q"], ["a b c"])).values.item() == -0.5
+    with pytest.raises(ValueError, match="expected"):
+        overlong_penalty(1, 5, 4)
+    with pytest.raises(SpecError, match="expected"):
+        Overlong(5, 4)

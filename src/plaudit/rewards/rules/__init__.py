@@ -3,7 +3,7 @@
 from plaudit.rewards.rules.answers import extract_answer
 from plaudit.rewards.rules.base import FunctionReward, Judged, RuleReward, as_reward, response_text, rule
 from plaudit.rewards.rules.language import AnswerLanguage
-from plaudit.rewards.rules.length import Brevity, Length, Repetition
+from plaudit.rewards.rules.length import Brevity, Length, Overlong, Repetition, overlong_penalty
 from plaudit.rewards.rules.math_answer import MathAnswer
 from plaudit.rewards.rules.pool import ProcessPool
 from plaudit.rewards.rules.text_format import ExactMatch, JsonSchemaFormat, RegexFormat, TagFormat, ThinkFormat
@@ -19,6 +19,7 @@ RULES: dict[str, type[RuleReward]] = {
         ThinkFormat,
         Length,
         Brevity,
+        Overlong,
         Repetition,
         AnswerLanguage,
     )
@@ -35,6 +36,7 @@ __all__ = [
     "Judged",
     "Length",
     "MathAnswer",
+    "Overlong",
     "ProcessPool",
     "RegexFormat",
     "Repetition",
@@ -43,6 +45,7 @@ __all__ = [
     "ThinkFormat",
     "as_reward",
     "extract_answer",
+    "overlong_penalty",
     "response_text",
     "rule",
 ]

@@ -142,6 +142,40 @@ class Brevity(_Measured):
         return max(math.exp2(-count / self.half_length), 1e-30)  # float32 would round an endless text to an exact zero
 
 
+def overlong_penalty(length: float, expected: float, maximum: float) -> float:
+    """0 up to `expected`, falling linearly to -1 at `maximum`, -1 beyond; a step where the two are equal.
+
+    Source: Libra, arXiv 2507.21645, eq. 4.
+    Raises ValueError unless 0 <= expected <= maximum.
+    """
+    if not 0 <= expected <= maximum:
+        raise ValueError(f"expected 0 <= expected <= maximum, not {expected:g} and {maximum:g}")
+    if length <= expected:
+        return 0.0
+    return -1.0 if length >= maximum else -(length - expected) / (maximum - expected)
+
+
+class Overlong(_Measured):
+    """`overlong_penalty` of a response, 0 to -1; give it no more weight than a right answer is worth.
+
+    A weight above that would rank a right long answer below a wrong short one. unit: by default the tokens of the batch's
+    own `lengths`. Raises SpecError unless 0 <= expected <= maximum.
+    """
+
+    name = "overlong"
+
+    def __init__(self, expected: int, maximum: int, unit: Unit = "tokens", *, tokenizer: str | Path | None = None) -> None:
+        super().__init__(unit, tokenizer)
+        if not 0 <= expected <= maximum:
+            raise SpecError(f"overlong needs 0 <= expected <= maximum, not {expected} and {maximum}")
+        self.expected, self.maximum = expected, maximum
+        self.settings |= {"expected": expected, "maximum": maximum}
+
+    def value_of(self, count: int) -> Judged:
+        """A number in [-1, 0]."""
+        return overlong_penalty(count, self.expected, self.maximum)
+
+
 class Repetition(RuleReward):
     """The share of n-grams of words that occurred before in the same response: 0 is none, near 1 a loop. Less is better.
 
