@@ -82,10 +82,11 @@ def dawid_skene(
 
     votes: [N, J] class numbers 0 .. classes - 1, `MISSING` where a judge did not vote. swap: for votes on pairs, the class
     that each class becomes when the two responses change places (first, tie, second: 2, 1, 0); prior and confusions are then
-    kept symmetric, so that swapping every pair mirrors every posterior. smoothing, anchor: Dirichlet penalties, in votes. The
-    first is added to each cell of every confusion and to the prior: without it a judge who never erred on 5 items would be believed for
-    ever. The anchor is added where a judge is right: votes alone do not tell a class from its name, and one judge, or judges
-    that only ever contradict each other, would otherwise drift to saying nothing.
+    kept symmetric, so that swapping every pair mirrors every posterior.
+    smoothing, anchor: Dirichlet penalties, in votes. The first is added to each cell of every confusion and to the prior:
+    without it a judge who never erred on 5 items would be believed for ever. The anchor is added where a judge is right: votes
+    alone do not tell a class from its name, and one judge, or judges that only ever contradict each other, would otherwise
+    drift to saying nothing.
     tolerance: gain in log-posterior per item below which EM stops.
     Raises ValueError without votes, for classes below 2, for labels out of range and for a swap that is no involution.
     """
