@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plaudit.generators.language import tiny_decoder
 from plaudit.rewards.base import BaseReward
-from plaudit.search.adaptive import AdaptiveBestOfN, Annealing, PrunedBestOfN, batches_of, until_token
+from plaudit.search.adaptive import AdaptiveBestOfN, Annealing, PrunedBestOfN, batches_of, replay, until_token
 from plaudit.search.best_of_n import BestOfN
 from plaudit.types import Batch, Budget, Sampling, Scores, Status, UserError
 from tests.search.toy import Numbers, Worth, questions, round_trip, same
@@ -72,6 +72,11 @@ def test_stopping_is_as_the_slow_version_says(tau, batches, broken):
     result = ran(AdaptiveBestOfN(tau=tau, n_max=8, batches=batches, how=HOW), reward)
     expected = slowly(every, tau, batches_of(batches, 8))
     assert values_of(result) == expected
+    replayed = [replay(values, tau, batches) for values in every]
+    assert [seen for seen, _ in replayed] == [len(values) for values in expected]
+    assert [None if place is None else values[place] for (_, place), values in zip(replayed, every, strict=True)] == [
+        None if value != value else value for value in result.scores.values.tolist()
+    ]
     best = [max((value for value in values if value is not None), default=None) for values in expected]
     assert [None if value != value else value for value in result.scores.values.tolist()] == best
     assert result.spent["samples"] == result.spent["reward_calls"] == sum(map(len, expected))

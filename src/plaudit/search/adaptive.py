@@ -113,6 +113,21 @@ class AdaptiveBestOfN(BaseSearch):
         return self.tau <= 0 or (bool(known) and max(known) >= self.tau)
 
 
+def replay(values: Sequence[float | None], tau: float, batches: Sequence[int] = ()) -> tuple[int, int | None]:
+    """What `AdaptiveBestOfN` with this tau would have made of samples that are there: how many it draws, and which it takes.
+
+    values: of one prompt's samples in the order of drawing, None without a number; all n_max of them. So one search that never
+    stops gives the whole curve of quality against cost.
+    """
+    seen = 0
+    for size in batches_of(batches, len(values)):
+        seen += size
+        known = [value for value in values[:seen] if value is not None]
+        if tau <= 0 or (known and max(known) >= tau):
+            break
+    return seen, best_row(values[:seen], [Status.FAILED if value is None else Status.OK for value in values[:seen]])
+
+
 @dataclass
 class PrunedBestOfN(BaseSearch):
     """Begin n samples, drop most of them after `at` tokens by what their beginnings are worth, finish the rest, take the best.

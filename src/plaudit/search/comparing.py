@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from plaudit.fitting.seeds import derive_seed
@@ -110,6 +110,33 @@ def quality_of(result: SearchResult, truth: Reward, seed: int = 0) -> list[float
         for row, value in zip(rows, scores.values.tolist(), strict=True):
             values[row] = None if math.isnan(value) else value
     return values
+
+
+def samples_of(result: SearchResult, prompts: Batch) -> Batch:
+    """Every sample of a search as a batch, in the order of drawing, in groups by prompt."""
+    import torch
+
+    rows = [int(record["prompt"]) for record in result.history]
+    responses = [record["response"] for record in result.history]
+    return replace(prompts.select(rows), responses=responses, groups=torch.tensor(rows, dtype=torch.int64))
+
+
+def expected_best_of_n(values: Sequence[float | None], worth: Sequence[float], n: float) -> float:
+    """Mean worth of the sample with the highest value among n of one prompt's N, over all ways to draw them.
+
+    The sample at rank r (from 0, the first of equals first) is the best of n with probability C(N-1-r, n-1) / C(N, n). A fraction
+    of n mixes the whole numbers next to it. Samples without a value rank last. Raises ValueError unless 1 <= n <= N.
+    """
+    count, low = len(values), math.floor(n)
+    if not 1 <= n <= count:
+        raise ValueError(f"the best of {n:g} cannot be told from {count} samples")
+    ranked = sorted(range(count), key=lambda row: -math.inf if values[row] is None else values[row], reverse=True)  # type: ignore[arg-type,return-value]
+
+    def whole(size: int) -> float:
+        ways = [math.comb(count - 1 - rank, size - 1) for rank in range(count)]
+        return math.fsum(way * worth[row] for way, row in zip(ways, ranked, strict=True)) / math.comb(count, size)
+
+    return whole(low) if n == low else (low + 1 - n) * whole(low) + (n - low) * whole(low + 1)
 
 
 def _mean(values: list[float | None]) -> float | None:

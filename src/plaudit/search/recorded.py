@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plaudit.search.base import Stopped
 from plaudit.search.best_of_n import BestOfN
-from plaudit.search.work import Progress, Work, candidates_of
+from plaudit.search.work import Candidate, Progress, Work, candidates_of
 from plaudit.types import Batch, Budget, Generator, Reward, SearchResult, States, StepStats, Trajectories
 from plaudit.types.keys import content_key
 
@@ -33,6 +34,20 @@ class NoGenerator(Generator):
         raise NotImplementedError("recorded samples are judged, not drawn")
 
 
+@dataclass
+class RecordedWork(Work):
+    """Candidates that are rows of a batch, with all their columns. source: the batch."""
+
+    source: Batch = field(default_factory=lambda: Batch([]))
+
+    def batch_of(self, candidates: Sequence[Candidate]) -> Batch:
+        """Rows of the source, in groups by prompt."""
+        import torch
+
+        groups = torch.tensor([one.prompt for one in candidates], dtype=torch.int64)
+        return replace(self.source.select([one.note["row"] for one in candidates]), groups=groups)
+
+
 def best_recorded(
     batch: Batch,
     reward: Reward,
@@ -53,7 +68,7 @@ def best_recorded(
     place = {row: number for number, rows in enumerate(groups) for row in rows}
     prompts = replace(batch.select([rows[0] for rows in groups]), groups=None)
     key = content_key("recorded", search.key(batch, seed), [repr(one) for one in batch.require_responses()])
-    work = Work(NoGenerator(), reward, prompts, budget, seed, on_progress=on_progress, key=key)
+    work = RecordedWork(NoGenerator(), reward, prompts, budget, seed, on_progress=on_progress, key=key, source=batch)
     if state is None:
         rows = candidates_of(replace(batch, groups=None))
         work.add([replace(one, prompt=place[number], note={"row": number}) for number, one in enumerate(rows)])
