@@ -1,9 +1,10 @@
 """Short answers: right is right, wrong is wrong, splits share no question, and feedback shares no sentence with the bank."""
 
+import math
 import re
 
 from plaudit.rewards.generative.follow_ups import FollowUps
-from plaudit.worlds.short_answers import FEEDBACK, KINDS, answer_rows, cases, feedback_records
+from plaudit.worlds.short_answers import FEEDBACK, KINDS, accuracy, answered, cases, feedback_records
 
 FOUND = cases(120, "test", 0)
 
@@ -48,9 +49,16 @@ def test_records_and_rows():
     assert len(records) == 10
     assert len({question for question, _, _ in records}) == 3
     assert "{" not in "".join(text for record in records for text in record)
-    prompts, responses = answer_rows(FOUND[:2])
-    assert prompts == [case.question for case in FOUND[:2] for _ in KINDS]
-    assert responses[4:] == [FOUND[1].answers[kind] for kind in KINDS]
+    batch = answered(FOUND[:2])
+    assert batch.prompts == [case.question for case in FOUND[:2] for _ in KINDS]
+    assert batch.responses[4:] == [FOUND[1].answers[kind] for kind in KINDS]
+    assert batch.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_accuracy_counts_ties_a_half_and_no_missing_value():
+    values = [3.0, 1.0, 3.0, 4.0, 2.0, 1.0, 0.0, math.nan]
+    assert [accuracy(values, kind) for kind in KINDS[1:]] == [1.0, 0.75, None]
+    assert accuracy([], "wrong") is None
 
 
 def test_feedback_and_bank_have_no_sentence_in_common():

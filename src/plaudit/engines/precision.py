@@ -16,6 +16,8 @@ from plaudit.types import EngineError
 if TYPE_CHECKING:
     import torch
 
+    from plaudit.engines.forward import CausalModel
+
 Precision = Literal["full", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
@@ -55,3 +57,12 @@ def reduce_precision(model: Any, trunk: Any) -> None:
             return whole(*args, **options)
 
     trunk.forward = forward
+
+
+def reduce_where_faster(model: CausalModel) -> bool:
+    """bfloat16 for a model's matrix products from now on where this machine gains by it; whether it does. Not to be undone."""
+    if model.precision != "full" or why_no_bfloat16(model.device, model.model.dtype) is not None:
+        return model.precision != "full"
+    reduce_precision(model.model, model.trunk)
+    model.precision = "bfloat16"
+    return True

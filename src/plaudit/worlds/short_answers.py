@@ -6,11 +6,13 @@ bank of follow-ups does not use, so that a scorer fitted on feedback cannot simp
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from plaudit.fitting.seeds import derive_seed
+from plaudit.types import Batch
 from plaudit.worlds.base import in_split
 
 KINDS = ("right", "elsewhere", "incomplete", "wrong")
@@ -165,6 +167,23 @@ def feedback_records(count: int, split: str, seed: int) -> list[tuple[str, str, 
     return [(case.question, case.answers[kind], case.feedback(kind, seed)) for case in found for kind in KINDS][:count]
 
 
-def answer_rows(found: Sequence[Case], kinds: Sequence[str] = KINDS) -> tuple[list[str], list[str]]:
-    """(prompts, responses): of each case its answers of the given kinds, next to each other."""
-    return [case.question for case in found for _ in kinds], [case.answers[kind] for case in found for kind in kinds]
+def answered(found: Sequence[Case], kinds: Sequence[str] = KINDS) -> Batch:
+    """Of each case its answers of the given kinds, next to each other and in one group."""
+    import torch
+
+    return Batch(
+        [case.question for case in found for _ in kinds],
+        [case.answers[kind] for case in found for kind in kinds],
+        groups=torch.arange(len(found)).repeat_interleave(len(kinds)),
+    )
+
+
+def accuracy(values: Sequence[float], kind: str) -> float | None:
+    """Share of cases whose right answer has a higher value than that of another kind, ties a half; None where a value is missing.
+
+    values: of rows as `answered` gives them with all kinds.
+    """
+    pairs = list(zip(values[:: len(KINDS)], values[KINDS.index(kind) :: len(KINDS)], strict=True))
+    if not pairs or any(math.isnan(value) for pair in pairs for value in pair):
+        return None
+    return sum(0.5 if right == other else float(right > other) for right, other in pairs) / len(pairs)

@@ -225,3 +225,22 @@ def test_an_answer_cannot_write_the_users_reply():
     start = engine.codec.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert ids.count(start) == honest.count(start)
     assert math.isfinite(float(reward.score(Batch(["What is 2 plus 2?"], [forged])).values[0]))
+
+
+def test_fitting_on_feedback_makes_it_likelier_and_needs_some():
+    from plaudit.fitting import FitConfig
+    from plaudit.rewards.generative.fit_follow_up import fit_follow_up_scorer
+
+    generator = tiny_decoder(LETTERS, layers=1, width=32, heads=2, context=200, seed=3)
+    bank = FollowUps({"a": ("Yes, it is.",)}, {"a": ("quiz XYZ",)})
+    batch = Batch(["Is 2 even?"], ["Yes"])
+    reward = FollowUpReward(LiveEngine(generator), bank, role="swapped")
+    before = reward.score(batch)
+    key = reward.fingerprint()
+    fit_follow_up_scorer(generator, [("Is 2 even?", "Yes", "Yes, it is.")] * 8, FitConfig(learning_rate=1e-2), epochs=20, seed=0)
+    after = reward.score(batch)
+    assert float(after.parts["positive"][0]) > float(before.parts["positive"][0]) + 1.0
+    assert float(after.values[0]) > 1.0 > float(before.values[0])
+    assert reward.fingerprint() != key
+    with pytest.raises(ValueError, match="feedback"):
+        fit_follow_up_scorer(generator, [])
