@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import ClassVar
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from plaudit.fitting import derive_seed
 from plaudit.types import Batch, Sampling, UserError, prompt_text
@@ -19,6 +19,11 @@ from plaudit.worlds.arithmetic import SEPARATOR, solve
 from plaudit.worlds.base import Decoder, Level
 from plaudit.worlds.chains import ChainWorld
 
+if TYPE_CHECKING:
+    from plaudit.generators.language import LanguageGenerator
+
+DEVIATION = 0.06
+"""Standard deviation of the first weights of tiny decoders."""
 _TERM = re.compile(r"[+-]?\d+")
 _STEP = re.compile(r"(-?\d+)([+-]\d+)=(-?\d+)")
 _ERRORS = tuple(off for off in range(-9, 10) if off)
@@ -76,6 +81,13 @@ class FaultyChains(ChainWorld):
         self.wrong, self.corrected = wrong, corrected
         self.settings = {**self.settings, "wrong": wrong, "corrected": corrected}
         self.sampling = Sampling(max_tokens=9 * terms[1], temperature=1.0)
+
+    def untrained(self, seed: int) -> LanguageGenerator:
+        """A decoder whose first weights are larger than usual: it learns sums in a fraction of the steps."""
+        from plaudit.generators.language import tiny_decoder
+
+        weights = derive_seed(seed, "weights")
+        return tiny_decoder(self.characters, seed=weights, deviation=DEVIATION, **asdict(self.decoder))
 
     def demonstrations(self, n: int, seed: int) -> Batch:
         """n responses to training questions; `segments` are their steps, `extras["true"]` which of them are right."""
@@ -154,3 +166,14 @@ def each_step(batch: Batch) -> tuple[list[str], list[bool]]:
     spans = batch.segments or []
     steps = [text[start:end] for text, own in zip(texts, spans, strict=True) for start, end in own]
     return steps, [right for own in batch.extras["true"] for right in own]
+
+
+def flawed_half(batch: Batch, right: Sequence[bool], n: int) -> Batch:
+    """n solutions, half with a right final answer and half with a wrong one, the first of each kind; fewer where one is rare.
+
+    Solutions without any step are left out.
+    """
+    spans = batch.segments or [()] * len(batch)
+    kinds = [[row for row in range(len(batch)) if right[row] is kind and spans[row]] for kind in (True, False)]
+    size = min(n // 2, *map(len, kinds))
+    return batch.select([row for rows in kinds for row in rows[:size]])

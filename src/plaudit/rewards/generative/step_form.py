@@ -76,6 +76,7 @@ class StepForm:
     analyze: Closing = ("<analyze>\nParagraph {number}, step by step: ", "</analyze>\n")
     verify: str = "<verify>\nCode that would find an error:\n"
     code: Closing = ("```python\n", "```")
+    program: str = "{code}"
     ran: Closing = ("\n[Code Output]\n\n```\n", "```\n")
     verdict: Closing = ("<output>\nThe paragraph is right: $\\boxed{", "}$\n</output>")
     tag: str = "<output>"

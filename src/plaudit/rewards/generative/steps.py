@@ -213,7 +213,7 @@ class StepJudge(BaseReward):
                 path.text += self.form.code[0]
             self._write(paths, (self.form.code[1],), ctx)
             paths = [path for path in paths if path.closed and path.failed is None]
-            codes = [path.written for path in paths]
+            codes = [self.form.program.replace("{code}", path.written) for path in paths]
             for path in paths:
                 path.text += self.form.code[1]
             if self.execute:

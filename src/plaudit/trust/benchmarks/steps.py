@@ -120,6 +120,36 @@ def harmonic_mean(sums: Floats) -> Floats:
     return np.where((sums[:, 1] > 0) & (sums[:, 3] > 0), both, np.nan)
 
 
+def first_error_scores(predicted: Sequence[int | None], gold: Sequence[int]) -> dict[str, float]:
+    """Of the index of the first error (-1: none): `flawed`, the share of flawed solutions with exactly that index, `sound`, the
+    share of right ones without a false alarm, and `F1`, their harmonic mean, 0 where both are 0 (ProcessBench, arXiv 2412.06559).
+
+    predicted: None where it could not be told, which is wrong. Shares of nothing are NaN, and F1 then too. The benchmark
+    `first_error` gives the same with intervals; this is for indices that are there already.
+    Raises ValueError where the two differ in length.
+    """
+    import numpy as np
+
+    hits = [float(said == true) for said, true in zip(predicted, gold, strict=True)]
+    flawed = [hit for hit, true in zip(hits, gold, strict=True) if true >= 0]
+    sound = [hit for hit, true in zip(hits, gold, strict=True) if true < 0]
+    f1 = harmonic_mean(np.array([[sum(flawed), len(flawed), sum(sound), len(sound)]], dtype=np.float64))
+    shares = {name: sum(part) / len(part) if part else float("nan") for name, part in (("flawed", flawed), ("sound", sound))}
+    return {**shares, "F1": float(f1[0])}
+
+
+def balanced_accuracy(said: Sequence[bool], truth: Sequence[bool]) -> float:
+    """Mean of the shares of right steps called right and of wrong ones called wrong; NaN where either kind is absent.
+
+    Raises ValueError where the two differ in length.
+    """
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for one, true in zip(said, truth, strict=True):
+        hits[bool(true)].append(bool(one) == bool(true))
+    shares = [sum(part) / len(part) if part else float("nan") for part in hits.values()]
+    return sum(shares) / 2
+
+
 def rated_steps(benchmark: Benchmark, results: Sequence[RowResult]) -> Parts:
     """Which steps, and which solutions, are not good throughout? Macro F1 over good and not good, and AUC, at both levels.
 
