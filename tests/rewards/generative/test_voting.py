@@ -47,7 +47,10 @@ class ByGroup(BaseReward):
     def score_group(self, batch, ctx=None):
         values = torch.tensor(self.table[ctx.seed])
         status = torch.where(values.isnan(), int(Status.UNPARSABLE), 0).to(torch.int8)
-        said = [[Verdict(value=None if value != value else value, text=f"text {ctx.seed}")] for value in values.tolist()]
+        said = [
+            [Verdict(value=None if value != value else value, text=f"text {ctx.seed}" if row == 1 else None)]
+            for row, value in enumerate(values.tolist())
+        ]
         return Scores(values, status, verdicts=said)
 
     def asked(self, batch, rows, verdicts):
@@ -202,6 +205,27 @@ def test_a_judge_shows_the_meta_reward_what_it_was_asked():
     assert scores.values.tolist() == [1, 2, 3]  # the lowest number of stars is liked best: vote 1
     assert len(meta.seen) == 9  # the unreadable votes are not shown
     assert all("how many stars?" in asked and "<response>" in asked for asked, _ in meta.seen)
+
+
+def test_a_listwise_judge_shows_each_vote_in_its_own_order():
+    def boxed(request, seed):
+        shown = user_text(request).split("First state")[0]
+        places = sorted((shown.index(f">{text}<") if f">{text}<" in shown else shown.index(text + "\n"), text) for text in texts)
+        return f"criteria {seed} \\boxed{{{', '.join(str(9 - texts.index(text)) for _, text in places)}}}"
+
+    texts = ["alpha", "beta", "gamma"]
+    group = Batch(["x"] * 3, responses=texts, groups=torch.zeros(3, dtype=torch.int64))
+    meta = Meta(lambda _: 0.5)
+    judge = Judge(SeededEngine(boxed), "principled-scores", sampling=WARM)
+    scores = Votes(judge, 6, "sum", meta=meta, keep=6).score_group(group)
+    assert scores.values.tolist() == [54, 48, 42]  # whatever the order shown, a text has its own score
+    orders = [tuple(sorted(texts, key=asked.index)) for asked, _ in meta.seen]
+    assert len(meta.seen) == 6
+    assert len(set(orders)) > 1
+    for (asked, written), verdicts in zip(meta.seen, zip(*scores.verdicts, strict=True), strict=True):
+        order = next(verdict.order for verdict in verdicts)
+        assert sorted(texts, key=asked.index) == [texts[place] for place in order]
+        assert "boxed" in written
 
 
 def test_votes_that_the_meta_reward_cannot_score_do_not_count():

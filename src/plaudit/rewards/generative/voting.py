@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 
 from plaudit.rewards.base import BaseReward, Native
 from plaudit.rewards.generative.counting import group_shares, modal_value, moments_of_votes, status_of_votes, top_votes
-from plaudit.types import Batch, Context, Preferences, Reward, Scores, SpecError, Status, Verdict
+from plaudit.rewards.generative.judge import Judge
+from plaudit.rewards.generative.questions import question_of
+from plaudit.types import Batch, Context, Preferences, Request, Reward, Scores, SpecError, Status, Verdict
 from plaudit.types.keys import content_key
+from plaudit.types.text import prompt_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,7 +165,8 @@ class Votes(BaseReward):
             for row in rows:
                 unit_of[row] = unit
         said = [scores.verdicts or [[] for _ in unit_of] for scores in votes]
-        ballot = self._counted(batch, units, values, status, [[told[rows[0]] for rows in units] for told in said], ctx)
+        of_units = [[[verdict for row in rows for verdict in told[row]] for rows in units] for told in said]
+        ballot = self._counted(batch, units, values, status, of_units, ctx)
         mean, spread, counted = moments_of_votes(values, ballot.kept[:, :, None])
         if self.combine == "majority":
             better = values if self.reward.higher_is_better else -values
@@ -259,12 +263,22 @@ def _asked(reward: Any, batch: Batch, rows: Unit, verdicts: Sequence[Verdict]) -
         return []
     if isinstance(reward, Asked):
         return reward.asked(batch, rows, verdicts)
-    if not hasattr(reward, "render"):
+    if not isinstance(reward, Judge):
         raise SpecError(f"'{reward.name}' cannot say what it asked, so no meta reward can read it: give it a method `asked`")
-    texts: list[str] = reward.render(batch, *rows)
+    if reward.contract.kind == "listwise":  # shown in an order of its own in each vote
+        shown = [tuple(rows[place] for place in verdict.order or range(len(rows))) for verdict in verdicts]
+        questions = [question_of(reward.contract, batch, order, reward.engine.control_strings) for order in shown]
+        return [_request_text(question.request) for question in questions]
+    texts = reward.render(batch, *rows)
     if len(texts) != len(verdicts):
         raise SpecError(f"'{reward.name}' asked {len(texts)} questions and wrote {len(verdicts)} answers")
     return texts
+
+
+def _request_text(request: Request | None) -> str:
+    if request is None or isinstance(request.messages, str):
+        return "" if request is None else str(request.messages)
+    return prompt_text(request.messages)
 
 
 def _outcome(ballot: _Ballot) -> Tensor:
