@@ -3,7 +3,8 @@
 world:      {name: digits, ...}                      optional: gives prompts, a truth and start models
 generator:  NAME | {name: NAME, ...} | {base: LEVEL, seed: N} (of the world) | FILE.py:NAME
 objective:  NAME | {name: NAME, ...} | FILE.py:NAME   (ppo: critic: copy | head | network | {kind:, clip: ...} | FILE.py:NAME)
-source:     {prompts: N (of the world) | FILE.jsonl, rows_per_draw: N, samples_per_prompt: N, how: {...}, split:, seed:}
+source:     {prompts: N (of the world) | FILE.jsonl | {contract: NAME, rows: LABELLED FILE} (what a judge is trained on),
+             rows_per_draw: N, samples_per_prompt: N, how: {...}, split:, seed:}
 reward:     truth | anything that `plaudit judge --reward` takes, compositions included
 shaper:     NAME | {name: NAME, references: N, ...} | FILE.py:NAME
 reference_policy: frozen copy | ema
@@ -167,8 +168,12 @@ class Parts:
     def _prompts(self, spec: Any, split: str, seed: int) -> Batch:
         if isinstance(spec, str):
             return read_prompts(Path(spec))
+        if isinstance(spec, Mapping):
+            from plaudit.cli.align_judging import labelled_prompts
+
+            return _called(labelled_prompts, "prompts", self.generator, **spec)  # type: ignore[no-any-return]
         if not isinstance(spec, int) or isinstance(spec, bool):
-            raise SpecError("prompts: expected a .jsonl file, or how many prompts of the world")
+            raise SpecError("prompts: expected a .jsonl file, how many prompts of the world, or a contract and labelled rows")
         found: Batch = _called(self._of_world("prompts").prompts, "prompts", split, spec, seed)
         return found
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from plaudit.generators.diffusion import DiffusionGenerator
     from plaudit.generators.flow import FlowGenerator
     from plaudit.generators.gflownet import GFlowNet
+    from plaudit.generators.language import LanguageGenerator
 
 Builder = Callable[..., Generator]
 NetworkKind = Literal["mlp", "unet"]
@@ -92,7 +93,15 @@ def gflownet(*, environment: str, size: dict[str, Any], seed: int = 0, **setting
     return GFlowNet(kinds[environment](**size), seed=seed, **settings)
 
 
-GENERATORS: dict[str, Builder] = {"flow": flow, "diffusion": diffusion, "gflownet": gflownet}
+def language(model: str = "smollm2", *, lora: dict[str, Any] | str | None = None, **settings: Any) -> LanguageGenerator:
+    """A language model by folder or hub id. lora: settings of a fresh adapter (`rank: 8`), or the folder of a saved one."""
+    from plaudit.generators.language import LanguageGenerator, LoRA
+
+    adapter = LoRA(**lora) if isinstance(lora, dict) else lora
+    return LanguageGenerator(model, lora=adapter, **settings)
+
+
+GENERATORS: dict[str, Builder] = {"language": language, "flow": flow, "diffusion": diffusion, "gflownet": gflownet}
 """What `build_generator` knows."""
 
 

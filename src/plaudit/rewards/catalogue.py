@@ -53,6 +53,7 @@ def catalogue(engine: Callable[[], Engine] | None = None) -> list[Entry]:
     engine: opened when the first judge is built; without it the entries can be listed, but judges cannot be built.
     """
     from plaudit.rewards.generative import Judge, NuggetJudge, contract_names, load_contract
+    from plaudit.rewards.generative.judging_prompts import VerdictReward
     from plaudit.rewards.rules import RULES
 
     def judge_of(name: str) -> Callable[..., BaseReward]:
@@ -67,7 +68,8 @@ def catalogue(engine: Callable[[], Engine] | None = None) -> list[Entry]:
     judges = [Entry(name, "judge", load_contract(name).description, judge_of(name)) for name in contract_names()]
     judges.insert(0, Entry("judge", "judge", f"The default judge: {DEFAULT_CONTRACT}.", judge_of(DEFAULT_CONTRACT)))
     learned = [Entry(name, "learned", about, partial(small_reward, name)) for name, about in SMALL.items()]
-    return judges + learned + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
+    gold = Entry(VerdictReward.name, "rule", _first_line(VerdictReward), VerdictReward)
+    return [*judges, *learned, gold] + [Entry(name, "rule", _first_line(rule), rule) for name, rule in RULES.items()]
 
 
 def small_reward(name: str = "plaudit-small") -> BaseReward:
