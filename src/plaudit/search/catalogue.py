@@ -29,6 +29,8 @@ SEARCHES: dict[str, Builder] = {
     "self_consistency": _built("best_of_n:SelfConsistency"),
     "adaptive": _built("adaptive:AdaptiveBestOfN"),
     "pruned": _built("adaptive:PrunedBestOfN"),
+    "refine": _built("refine:Refine"),
+    "step_beams": _built("step_beams:StepBeams"),
 }
 """What `build_search` knows."""
 

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, ClassVar
 from plaudit.fitting import derive_seed
 from plaudit.types import Batch, Sampling, UserError, prompt_text
 from plaudit.worlds.arithmetic import SEPARATOR, solve
-from plaudit.worlds.base import Decoder, Level
+from plaudit.worlds.base import Decoder, Level, in_split
 from plaudit.worlds.chains import ChainWorld
 
 if TYPE_CHECKING:
     from plaudit.generators.language import LanguageGenerator
 
+LARGEST = 18
 DEVIATION = 0.06
 """Standard deviation of the first weights of tiny decoders."""
 _TERM = re.compile(r"[+-]?\d+")
 _STEP = re.compile(r"(-?\d+)([+-]\d+)=(-?\d+)")
-_ERRORS = tuple(off for off in range(-9, 10) if off)
+_ERRORS = (-3, -2, -1, 1, 2, 3)
 
 
 def step_spans(text: str) -> list[tuple[int, int]]:
@@ -64,21 +65,22 @@ def step_truth(expression: str, response: str) -> list[bool]:
 
 
 class FaultyChains(ChainWorld):
-    """Chains of `terms` numbers of one digit (fewest, most), in whose demonstrations steps are wrong.
+    """Chains of `terms` numbers of one digit (fewest, most), in whose demonstrations steps are wrong. True partial results lie
+    between 0 and LARGEST, so that a tiny model can know all sums by heart.
 
     wrong: share of wrong steps. corrected: share of those that the next step does again, right; the others are carried on. A
     start model does the same, so a completer sometimes recovers from an error.
     """
 
     name = "faulty-chains"
-    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=4000, epochs=4, batch_rows=32)}
+    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=4000, epochs=4, batch_rows=16)}
     decoder = Decoder(layers=2, width=64, heads=4, context=128)
 
     def __init__(self, *, terms: tuple[int, int] = (6, 9), wrong: float = 0.05, corrected: float = 0.1) -> None:
         if not (0 <= wrong <= 1 and 0 <= corrected <= 1):
             raise UserError(f"wrong and corrected are shares between 0 and 1, not {wrong:g} and {corrected:g}")
         super().__init__(terms=terms)
-        self.wrong, self.corrected = wrong, corrected
+        self.terms, self.wrong, self.corrected = terms, wrong, corrected
         self.settings = {**self.settings, "wrong": wrong, "corrected": corrected}
         self.sampling = Sampling(max_tokens=9 * terms[1], temperature=1.0)
 
@@ -88,6 +90,27 @@ class FaultyChains(ChainWorld):
 
         weights = derive_seed(seed, "weights")
         return tiny_decoder(self.characters, seed=weights, deviation=DEVIATION, **asdict(self.decoder))
+
+    def prompts(self, split: str, n: int, seed: int) -> Batch:
+        """n questions of a split, with answers as references."""
+        draw, found = random.Random(derive_seed(seed, "faulty chains", split)), []
+        while len(found) < n:
+            expression = self._expression(draw)
+            if in_split(expression, split):
+                found.append(expression)
+        return Batch(
+            [f"{expression}=" for expression in found],
+            references=[str(solve(expression)[-1]) for expression in found],
+            ids=[f"{split}-{expression}" for expression in found],
+        )
+
+    def _expression(self, draw: random.Random) -> str:
+        total = draw.randint(1, 9)
+        text = str(total)
+        for _ in range(draw.randint(*self.terms) - 1):
+            term = draw.choice([size for size in range(-9, 10) if size and 0 <= total + size <= LARGEST])
+            total, text = total + term, f"{text}{term:+d}"
+        return text
 
     def demonstrations(self, n: int, seed: int) -> Batch:
         """n responses to training questions; `segments` are their steps, `extras["true"]` which of them are right."""
