@@ -10,7 +10,6 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import tee
-from typing import Any
 
 from plaudit.data.row import Row
 from plaudit.judging.results import PairResult, ResponseResult, RowResult
@@ -126,7 +125,9 @@ def _responses(votes: Sequence[RowResult], combine: Combine, native: Native, *, 
             "votes": float(counted[place]),
             **_mean_parts([one for one, on in zip(column, used[:, place], strict=True) if on]),
         }
-        results.append(ResponseResult(value, status, parts, deviation, _named([one.verdicts for one in column])))
+        results.append(
+            ResponseResult(value, status, parts, deviation, _named([(one.verdicts, one.value, one.status) for one in column]))
+        )
     return results
 
 
@@ -155,7 +156,7 @@ def _pair(votes: Sequence[PairResult], combine: Combine) -> PairResult:
         status,
         (_mean([order[0] for order in orders]), _mean([order[1] for order in orders])) if orders else None,
         _mean(ties) if ties and len(ties) == len(counted) else None,
-        _named([vote.verdicts for vote in votes]),
+        _named([(vote.verdicts, vote.prob, vote.status) for vote in votes]),
     )
 
 
@@ -168,12 +169,10 @@ def _float(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _named(said: Sequence[Sequence[Verdict]]) -> list[Verdict]:
-    """The verdicts of all votes, each with the number of its vote."""
-    named: list[Any] = []
-    for vote, verdicts in enumerate(said):
-        named += [
-            replace(verdict, name=f"vote {vote + 1}: {verdict.name}" if verdict.name else f"vote {vote + 1}")
-            for verdict in verdicts
-        ]
+def _named(said: Sequence[tuple[Sequence[Verdict], float | None, Status]]) -> list[Verdict]:
+    """The verdicts of all votes, each with the number of its vote; where nothing was said, the vote's own number."""
+    named: list[Verdict] = []
+    for vote, (verdicts, value, status) in enumerate(said):
+        for verdict in verdicts or [Verdict(value=value, status=status)]:
+            named.append(replace(verdict, name=f"vote {vote + 1}: {verdict.name}" if verdict.name else f"vote {vote + 1}"))
     return named
