@@ -31,6 +31,41 @@ COUNTED = {
     "guitars": ("How many strings do {n} guitars have?", "{n} guitars have {number} strings.", 6),
 }
 """Things counted: question, answer, and how many there are of each."""
+TOLD = {
+    "sum": ("What is {few} plus {many}?", "{few} plus {many} is {number}.", "a sum", "left"),
+    "difference": ("What is {left} minus {few}?", "{left} minus {few} is {number}.", "minus", "many"),
+    "given": (
+        "{name} has {left} {thing} and gives away {few}. How many {thing} are left?",
+        "{name} has {number} {thing} left.",
+        "{thing}",
+        "many",
+    ),
+    "bought": (
+        "{name} has {few} {thing} and buys {many} more. How many {thing} does {name} have?",
+        "Now {name} has {number} {thing}.",
+        "{thing}",
+        "left",
+    ),
+    "letters": (
+        "How many letters are in the word {word}?",
+        "The word {word} has {number} letters.",
+        "the word {word}",
+        "letters",
+    ),
+    "age": (
+        "{name} is {many} years old. How old will {name} be in {few} years?",
+        "{name} will be {number} years old.",
+        "the age of {name}",
+        "left",
+    ),
+    "train": (
+        "A train leaves at {few} o'clock and arrives at {left} o'clock. How many hours does it take?",
+        "The train takes {number} hours.",
+        "a train",
+        "many",
+    ),
+}
+"""Questions: question, answer, topic, and which number is the result; {left} is {few} plus {many}."""
 DECLINED = ("I do not know.", "I am not sure about that.", "That is hard to say.")
 FEEDBACK = {
     "right": (
@@ -112,53 +147,18 @@ def _questions(seed: int) -> Iterator[_Asked]:
     """Endless questions over small numbers: counting, sums in words, times and ages."""
     draw = random.Random(derive_seed(seed, "questions"))
     while True:
-        form = draw.choice(sorted(COUNTED) * 2 + ["sum", "difference", "given", "bought", "letters", "age", "train"])
+        form = draw.choice(sorted(COUNTED) * 2 + list(TOLD))
         few, many = draw.randint(2, 9), draw.randint(3, 12)
         thing, name, word = draw.choice(THINGS), draw.choice(NAMES), draw.choice(WORDS)
-        left = few + many
+        known = {"few": few, "many": many, "left": few + many, "letters": len(word)}
+        named = {"thing": thing, "name": name, "word": word, "number": "{number}"}
         if form in COUNTED:
             question, answer, each = COUNTED[form]
             yield _Asked(form, question.format(n=few), answer.format(n=few, number="{number}"), form, each * few)
-            continue
-        yield {
-            "sum": _Asked(form, f"What is {few} plus {many}?", f"{few} plus {many} is {{number}}.", "a sum", left),
-            "difference": _Asked(form, f"What is {left} minus {few}?", f"{left} minus {few} is {{number}}.", "minus", many),
-            "given": _Asked(
-                form,
-                f"{name} has {left} {thing} and gives away {few}. How many {thing} are left?",
-                f"{name} has {{number}} {thing} left.",
-                thing,
-                many,
-            ),
-            "bought": _Asked(
-                form,
-                f"{name} has {few} {thing} and buys {many} more. How many {thing} does {name} have?",
-                f"Now {name} has {{number}} {thing}.",
-                thing,
-                left,
-            ),
-            "letters": _Asked(
-                form,
-                f"How many letters are in the word {word}?",
-                f"The word {word} has {{number}} letters.",
-                f"the word {word}",
-                len(word),
-            ),
-            "age": _Asked(
-                form,
-                f"{name} is {many} years old. How old will {name} be in {few} years?",
-                f"{name} will be {{number}} years old.",
-                f"the age of {name}",
-                left,
-            ),
-            "train": _Asked(
-                form,
-                f"A train leaves at {few} o'clock and arrives at {left} o'clock. How many hours does it take?",
-                "The train takes {number} hours.",
-                "a train",
-                many,
-            ),
-        }[form]
+        else:
+            question, answer, topic, result = TOLD[form]
+            filled = [text.format(**known, **named) for text in (question, answer, topic)]
+            yield _Asked(form, *filled, known[result])
 
 
 def feedback_records(count: int, split: str, seed: int) -> list[tuple[str, str, str]]:
