@@ -157,8 +157,8 @@ def _questions(seed: int) -> Iterator[_Asked]:
             yield _Asked(form, question.format(n=few), answer.format(n=few, number="{number}"), form, each * few)
         else:
             question, answer, topic, result = TOLD[form]
-            filled = [text.format(**known, **named) for text in (question, answer, topic)]
-            yield _Asked(form, *filled, known[result])
+            question, answer, topic = (text.format(**known, **named) for text in (question, answer, topic))
+            yield _Asked(form, question, answer, topic, known[result])
 
 
 def feedback_records(count: int, split: str, seed: int) -> list[tuple[str, str, str]]:
