@@ -1,35 +1,60 @@
-"""Sums worked out step by step, by a decoder that can be asked whether it would do better if it started over."""
+"""Digits to be sorted, by a decoder that can be asked whether it would do better if it started over."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from plaudit.worlds.arithmetic import ArithmeticWorld
-from plaudit.worlds.base import Decoder, Level
+from plaudit.fitting import derive_seed
+from plaudit.rewards.rules.text_format import ExactMatch
+from plaudit.types import Batch, Sampling, UserError
+from plaudit.worlds.base import Decoder, Level, TextWorld, in_split
 
 if TYPE_CHECKING:
     from plaudit.generators.language import LanguageGenerator
     from plaudit.rewards.generative import Contract
 
 TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-"""A chat is its turns, one after the other: `4+7-2=4;11;9?`."""
+"""A chat is its turns, one after the other: `5213=1235?`."""
 
 
-class SelfJudgedSums(ArithmeticWorld):
-    """Sums of 2 to 6 one-digit terms; responses give every partial result. All demonstrations are right, so what a start model
-    gets wrong is its own slip, at any step, and nearly all of its wrong answers could have been avoided by another sample.
+class SelfJudgedSorting(TextWorld):
+    """Prompts such as `5271=`, answered by the digits in order: `1257`; 1 for exactly that, else 0.
 
-    Its start models have the characters of the question, which they have never seen: self-evaluation must be learned.
+    digits: fewest and most, each number equally often, so that some prompts are easy and some are not. All demonstrations are
+    right: what a start model gets wrong is its own slip, which another sample may avoid. Whether an answer is right takes no more
+    than comparing it with the prompt, which a small model can learn to do; whether a sum is right takes as many layers as adding.
+
+    Start models have the characters of the question, which they have never seen: self-evaluation must be learned.
     """
 
-    name = "self-judged-sums"
-    characters = "0123456789+-*=;?yn"
-    levels: ClassVar[Mapping[str, Level]] = {"half": Level(demonstrations=12000, epochs=3, learning_rate=2e-3)}
-    decoder = Decoder(layers=4, width=96, heads=4, context=96)
+    name = "self-judged-sorting"
+    characters = "0123456789=?yn"
+    levels: ClassVar[Mapping[str, Level]] = {"half": Level(demonstrations=9000, epochs=1, learning_rate=2e-3)}
+    decoder = Decoder(layers=3, width=96, heads=4, context=48)
 
-    def __init__(self, terms: tuple[int, int] = (2, 6)) -> None:
-        super().__init__("chain_sum", terms=terms, wrong=0.0, worked=True)
+    def __init__(self, digits: tuple[int, int] = (3, 12)) -> None:
+        if not 1 <= digits[0] <= digits[1]:
+            raise UserError(f"digits are the fewest and the most, not {digits}")
+        self.digits, self.truth = digits, ExactMatch()
+        self.settings = {"digits": list(digits)}
+        self.sampling = Sampling(max_tokens=digits[1] + 1, temperature=1.0)
+
+    def prompts(self, split: str, n: int, seed: int) -> Batch:
+        """n questions of a split, with answers as references; no question is in two splits."""
+        draw, found = random.Random(derive_seed(seed, "sorting", split)), list[str]()
+        while len(found) < n:
+            digits = "".join(draw.choices("0123456789", k=draw.randint(*self.digits)))
+            if in_split(digits, split):
+                found.append(digits)
+        return Batch(prompts=[f"{digits}=" for digits in found], references=["".join(sorted(digits)) for digits in found])
+
+    def demonstrations(self, n: int, seed: int) -> Batch:
+        """n training questions with their right answers."""
+        batch = self.prompts("train", n, seed)
+        batch.responses = list(batch.references or [])
+        return batch
 
     def base(self, level: str = "half", seed: int = 0) -> LanguageGenerator:
         """The start model, which takes its prompts as plain text and chats as `TEMPLATE` says."""

@@ -25,10 +25,10 @@ from plaudit.rewards.generative.self_evaluation import (
     with_beginnings,
 )
 from plaudit.types import Batch, Budget, Context, Sampling, Scores, SpecError, Status
-from plaudit.worlds.self_judged import TEMPLATE, SelfJudgedSums
+from plaudit.worlds.self_judged import TEMPLATE, SelfJudgedSorting
 
 HOW = Sampling(max_tokens=5, temperature=1.0)
-CONTRACT = SelfJudgedSums.contract()
+CONTRACT = SelfJudgedSorting.contract()
 DOUBLES = torch.tensor
 
 
