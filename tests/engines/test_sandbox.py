@@ -131,7 +131,9 @@ def test_a_session_that_loses_its_names_says_so(sandbox):
         assert "NameError" in after.detail
         assert "gone" in after.detail
         assert session.run("x = 4").detail == ""
-        assert session.run("import os; os._exit(0)").status == "ok"
+        assert session.run("import sys; sys.exit(0)").detail == "SystemExit: 0"
+        assert session.run("x").ok
+        assert session.run("import os; os._exit(0)").status == "error"
         assert "gone" in session.run("print(1)").detail
 
 

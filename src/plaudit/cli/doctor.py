@@ -61,7 +61,7 @@ class Doctor:
         looks += [(name, lambda name=name: version(name)) for name in NEEDED]  # type: ignore[misc]
         looks += [(f"{name} (optional)", lambda name=name: _optional(name)) for name in OPTIONAL]  # type: ignore[misc]
         looks += [("accelerator", _accelerator), ("embedded model", self._model), ("verdict store", self._store)]
-        return [*looks, ("math checker", _math_checker)]
+        return [*looks, ("math checker", _math_checker), ("code sandbox", _sandbox)]
 
     def _model(self) -> str:
         from plaudit.cli.common import notice
@@ -99,3 +99,13 @@ def _math_checker() -> str:
 
     MathAnswer().check()
     return "a known right and a known wrong answer were told apart"
+
+
+def _sandbox() -> str:
+    """Never a failure: what it cannot guarantee here is said, and a strict sandbox refuses to run."""
+    from plaudit.engines.sandbox import Sandbox
+
+    with Sandbox(strict=False) as sandbox:
+        sandbox.check()
+        missing = [name for name, guarantee in sandbox.guarantees().items() if not guarantee.given]
+    return f"runs; not guaranteed on this machine: {', '.join(missing)}" if missing else "runs, with every guarantee"

@@ -22,7 +22,7 @@ from plaudit.worlds.chains import ChainWorld
 if TYPE_CHECKING:
     from plaudit.generators.language import LanguageGenerator
 
-LARGEST = 18
+LARGEST = 9
 DEVIATION = 0.06
 """Standard deviation of the first weights of tiny decoders."""
 _TERM = re.compile(r"[+-]?\d+")
@@ -73,8 +73,8 @@ class FaultyChains(ChainWorld):
     """
 
     name = "faulty-chains"
-    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=4000, epochs=4, batch_rows=16)}
-    decoder = Decoder(layers=2, width=64, heads=4, context=128)
+    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=4000, epochs=4, batch_rows=32)}
+    decoder = Decoder(layers=2, width=64, heads=4, context=96)
 
     def __init__(self, *, terms: tuple[int, int] = (6, 9), wrong: float = 0.05, corrected: float = 0.1) -> None:
         if not (0 <= wrong <= 1 and 0 <= corrected <= 1):
@@ -82,7 +82,7 @@ class FaultyChains(ChainWorld):
         super().__init__(terms=terms)
         self.terms, self.wrong, self.corrected = terms, wrong, corrected
         self.settings = {**self.settings, "wrong": wrong, "corrected": corrected}
-        self.sampling = Sampling(max_tokens=9 * terms[1], temperature=1.0)
+        self.sampling = Sampling(max_tokens=8 * terms[1], temperature=1.0)
 
     def untrained(self, seed: int) -> LanguageGenerator:
         """A decoder whose first weights are larger than usual: it learns sums in a fraction of the steps."""

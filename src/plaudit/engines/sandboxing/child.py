@@ -18,12 +18,15 @@ def fresh_space() -> dict[str, Any]:
     return {"__name__": "__main__", "__builtins__": __builtins__}
 
 
-def run_code(code: str, space: dict[str, Any]) -> str | None:
-    """Run code in the namespace; None, or the error that ended it in one line. The traceback goes to standard error."""
+def run_code(code: str, space: dict[str, Any], *, left_is_error: bool = False) -> str | None:
+    """Run code in the namespace; None, or the error that ended it in one line. The traceback goes to standard error.
+
+    left_is_error: whether sys.exit() is one even with code 0: in a session others are to follow.
+    """
     try:
         exec(compile(code, NAME, "exec"), space)
     except SystemExit as left:
-        return None if left.code in (None, 0) else f"SystemExit: {left.code}"[:500]
+        return None if left.code in (None, 0) and not left_is_error else f"SystemExit: {left.code}"[:500]
     except BaseException as error:
         try:
             kept = error.__traceback__.tb_next if error.__traceback__ is not None else None
@@ -75,5 +78,5 @@ def run_session(commands: int, report: int) -> None:
         for line in lines:
             given = json.loads(line)
             sys.stdin = io.TextIOWrapper(io.BytesIO(given["stdin"].encode("utf-8", "surrogatepass")), encoding="utf-8")
-            say(report, run_code(given["code"], space))
+            say(report, run_code(given["code"], space, left_is_error=True))
     os._exit(0)

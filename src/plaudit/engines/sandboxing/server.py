@@ -215,7 +215,10 @@ class Runner:
             for name, read in (("stdout", self.out), ("stderr", self.err))
         }
         said = _report(bytes(streams[self.report]))
-        return {**texts, **self._verdict(stopped, said, status), "over": over}
+        verdict = self._verdict(stopped, said, status)
+        if over and not until_exit and verdict["status"] == "ok":
+            verdict = {"status": "error", "detail": "it ended the session's process"}
+        return {**texts, **verdict, "over": over}
 
     def _watch(self, streams: dict[int, bytearray], until_exit: bool) -> str:
         """Read until the end; "" or the name of the limit that ended it."""

@@ -2,6 +2,7 @@
 
 from plaudit.rewards.rules.answers import extract_answer
 from plaudit.rewards.rules.base import FunctionReward, Judged, RuleReward, as_reward, response_text, rule
+from plaudit.rewards.rules.code import CodeTests
 from plaudit.rewards.rules.language import AnswerLanguage
 from plaudit.rewards.rules.length import Brevity, Length, Overlong, Repetition, overlong_penalty
 from plaudit.rewards.rules.math_answer import MathAnswer
@@ -22,6 +23,7 @@ RULES: dict[str, type[RuleReward]] = {
         Overlong,
         Repetition,
         AnswerLanguage,
+        CodeTests,
     )
 }
 """The rules by name; the first line of each docstring says what it does."""
@@ -30,6 +32,7 @@ __all__ = [
     "RULES",
     "AnswerLanguage",
     "Brevity",
+    "CodeTests",
     "ExactMatch",
     "FunctionReward",
     "JsonSchemaFormat",
