@@ -37,13 +37,14 @@ STRICT = (
 class TextProposer:
     """Proposes by an engine. A task is a text, a level is its description, a candidate is a text.
 
-    sampling: of proposals and revisions. Answers without a line that begins with `Revised:` are empty proposals; `counts` says
+    sampling: of proposals and revisions. prefix: forced first characters of an answer; `Revised:` leaves out the reasoning that
+    small models do not come back from. Answers without a line that begins with `Revised:` are empty proposals; `counts` says
     how many there were (`asked`, `unparsable`, and `failed` where the engine gave a row no answer). What is drawn depends on all
     that is asked at the same time: the same tasks together give the same search.
     """
 
-    def __init__(self, engine: Engine, *, sampling: Sampling | None = None) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, *, sampling: Sampling | None = None, prefix: str = "") -> None:
+        self.engine, self.prefix = engine, prefix
         self.sampling = sampling or Sampling(max_tokens=256, temperature=1.0)
         self.counts: Counter[str] = Counter()
 
@@ -85,13 +86,15 @@ class TextProposer:
         return f"<{tag}>\n{shown}\n</{tag}>"
 
     def _answers(self, blocks: Sequence[Sequence[str]], asks: Sequence[Ask], step: str, budget: Budget) -> list[str | None]:
+        prefix = "" if step == "critique" else self.prefix
         requests = [
-            Request(({"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n\n".join(lines)})) for lines in blocks
+            Request(({"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n\n".join(lines)}), prefix)
+            for lines in blocks
         ]
         how = replace(self.sampling, seed=derive_seed(self.sampling.seed, step, [ask.seed for ask in asks]))
         answers = self.engine.generate(requests, how, budget=budget)
         self.counts["failed"] += sum(one.status is not Status.OK for one in answers)
-        return [one.text if one.status is Status.OK else None for one in answers]
+        return [prefix + one.text if one.status is Status.OK else None for one in answers]
 
     def _drafts(self, blocks: Sequence[Sequence[str]], asks: Sequence[Ask], step: str, budget: Budget) -> list[Any]:
         answers = self._answers(blocks, asks, step, budget)
