@@ -114,6 +114,19 @@ def test_limits_are_kept_exactly_and_said(most):
     assert budget.spent["proposals"] == sum(tree.counts["proposals"] for tree in trees)
 
 
+def test_without_proposals_what_there_is_is_still_judged():
+    # both lines have found something when proposals end; the second line's is better, and the knock-out must find that
+    proposer = Scripted(lambda ask: ask.current + "x" * (1 + ask.seed % 2))
+    for seed in range(6):
+        tree = search(levels=("a",), beam=1).trees(
+            proposer, Worth(longer), ["t"], ["s"], seed=seed, limits=[Limits(proposals=4)]
+        )[0]
+        assert tree.counts["proposals"] == 4
+        assert "proposals" in tree.stopped
+        assert len(tree.best.candidate) == max(len(node.candidate) for node in tree.nodes)
+        assert tree.calls == 4 + 10 * (len({node.candidate for node in tree.nodes if node.key.endswith("/1")}) > 1)
+
+
 def test_a_shared_limit_stops_all_and_is_not_passed():
     budget = Budget({"reward_calls": 30})
     trees = landscape_trees(search(), budget=budget)
@@ -125,17 +138,20 @@ def test_a_shared_limit_stops_all_and_is_not_passed():
     assert judge.name
 
 
-def test_a_stopped_search_goes_on_as_if_it_had_not_stopped():
+@pytest.mark.parametrize("limit", [{"reward_calls": 25}, {"reward_calls": 60}, {"proposals": 9}, {"proposals": 30}])
+def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(limit):
     judge, proposer = LandscapeJudge(WORLD, noise=1.0), SlotProposer(WORLD)
     prompts = Batch([0, 1], WORLD.starts()[:2])
     whole = search().run(proposer, judge, prompts, budget=Budget(), seed=1)
-    part = search().run(proposer, judge, prompts, budget=Budget({"reward_calls": 25}), seed=1)
+    part = search().run(proposer, judge, prompts, budget=Budget(limit), seed=1)
     assert whole.stopped is None
     assert whole.state is None
     assert part.stopped
     rest = search().run(proposer, judge, prompts, budget=Budget(), seed=1, state=json.loads(json.dumps(part.state)))
     assert [list(one) for one in rest.batch.responses] == [list(one) for one in whole.batch.responses]
-    assert part.spent["reward_calls"] + rest.spent["reward_calls"] == whole.spent["reward_calls"]
+    if "reward_calls" in limit:  # without proposals, what there was has been judged at once
+        assert part.spent["reward_calls"] + rest.spent["reward_calls"] == whole.spent["reward_calls"]
+    assert part.spent["proposals"] + rest.spent["proposals"] == whole.spent["proposals"]
     assert rest.scores.values.nan_to_num(-1).tolist() == whole.scores.values.nan_to_num(-1).tolist()
 
 

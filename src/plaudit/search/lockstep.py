@@ -16,6 +16,7 @@ from plaudit.fitting.seeds import derive_seed
 from plaudit.search.base import affords
 from plaudit.search.proposing import Comparison, Failure, Proposal, Proposer, Question, Step, Vote, together
 from plaudit.types import Batch, Budget, BudgetExceeded, Context, EngineError, Preferences, Reward, Status
+from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
     from plaudit.search.tree_file import SearchTree
@@ -52,7 +53,8 @@ class Lockstep:
     def answer(self, questions: Sequence[Question]) -> list[Any]:
         """One answer a question, in order."""
         self.turn += 1
-        answers: list[Any] = [question.tree.journal.get(question.key) for question in questions]
+        names = [journal_name(question) for question in questions]
+        answers: list[Any] = [question.tree.journal.get(name) for question, name in zip(questions, names, strict=True)]
         unknown = [place for place, answer in enumerate(answers) if answer is None]
         proposals: list[tuple[int, Proposal]] = []
         comparisons: list[tuple[int, Comparison]] = []
@@ -68,22 +70,22 @@ class Lockstep:
         for place, answer in zip(asked, drafts + votes, strict=True):
             answers[place] = answer
             if answer is not None and not isinstance(answer, Failure):
-                questions[place].tree.journal[questions[place].key] = answer
+                questions[place].tree.journal[names[place]] = answer
         return answers
 
     def _affords(self, tree: SearchTree, name: str) -> bool:
-        """Count one proposal or judged pair if the task and the budget allow it; else stop the task."""
-        if tree.stopped is not None:
+        """Count one proposal or judged pair, if the task and the budget allow it; where proposals are spent, judging goes on."""
+        if tree.ended or name in tree.spent_out:
             return False
         limit = getattr(tree.limits, name)
         if limit is not None and tree.counts[name] >= limit:
-            tree.stopped = f"{name}: the task's limit of {limit:g} is spent"
+            tree.run_out(name, f"{name}: the task's limit of {limit:g} is spent")
         elif not affords(self.budget, **{name: 1}):
-            tree.stopped = f"{name}: the limit of {self.budget.limits[name]:g} is spent"
+            tree.run_out(name, f"{name}: the limit of {self.budget.limits[name]:g} is spent")
         else:
             tree.counts[name] += 1
             self.budget.spend(**{name: 1})
-        return tree.stopped is None
+        return name not in tree.spent_out
 
     def _guarded(self, questions: Sequence[Question], ask: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
         """The batch's answers; after an error each on its own, so that one line's error stays its own. A lost engine and a
@@ -97,7 +99,7 @@ class Lockstep:
                     answers[place] = answer
             except (EngineError, BudgetExceeded) as error:
                 for place in batch:
-                    questions[place].tree.stopped = questions[place].tree.stopped or str(error)
+                    questions[place].tree.end(str(error))
             except Exception as error:  # the proposer or judge is anybody's code
                 if len(batch) == 1:
                     answers[batch[0]] = Failure(error)
@@ -136,7 +138,7 @@ class Lockstep:
                 answers[place] = answer if answer is not None else answers[place]
         for place, answer in enumerate(answers):
             if isinstance(answer, Vote) and answer.status is Status.UNREACHABLE:  # to be asked again when the search goes on
-                questions[place].tree.stopped = questions[place].tree.stopped or "the judge cannot be reached"
+                questions[place].tree.end("the judge cannot be reached")
                 answers[place] = None
         return answers
 
@@ -163,8 +165,17 @@ class Lockstep:
             self.budget.spend(**others)  # judged pairs are counted already, before they were asked for
         except BudgetExceeded as error:  # these votes were paid for; they are the last
             for one in questions:
-                one.tree.stopped = one.tree.stopped or str(error)
+                one.tree.end(str(error))
         return votes_of(found)
+
+
+def journal_name(question: Question) -> str:
+    """The question's key and what it is about: a search that goes on may reach the same place with other candidates."""
+    if isinstance(question, Proposal):
+        about: tuple[Any, ...] = (question.ask.current, question.ask.optima, question.ask.failed)
+    else:
+        about = (question.first, question.second)
+    return f"{question.key} {content_key(*about)[:12]}"
 
 
 def votes_of(found: Preferences) -> list[Vote]:

@@ -41,7 +41,8 @@ class SearchTree:
     counts: `reward_calls` (judged pairs, retries included), `proposals`, `retries`, `unparsable` (pairs left without a verdict),
     `empty` and `unchanged` proposals, `double` comparisons in both orders and the `flips` among them, `cycles` (returns of a
     line to a candidate that it had left), `errors`. lines: how each line ended. stopped: why the search ended early.
-    journal: every answer by its question's key; given back, a search goes on where it stopped, and counts what it adds.
+    ended: nothing is asked any more. spent_out: what limits no longer allow; without proposals, what there is is still judged.
+    journal: every answer by what was asked; given back, a search goes on where it stopped, and counts what it adds.
     """
 
     task: Any
@@ -53,7 +54,19 @@ class SearchTree:
     lines: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     stopped: str | None = None
+    ended: bool = False
+    spent_out: set[str] = field(default_factory=set)
     journal: dict[str, Any] = field(default_factory=dict)
+
+    def end(self, reason: str) -> None:
+        """Ask nothing more."""
+        self.stopped, self.ended = self.stopped or reason, True
+
+    def run_out(self, name: str, reason: str) -> None:
+        """Ask no more of one kind: `proposals`; or `reward_calls`, without which nothing that is proposed could be kept."""
+        self.stopped = self.stopped or reason
+        self.spent_out.add(name)
+        self.ended = self.ended or name == "reward_calls"
 
     @property
     def complete(self) -> bool:
