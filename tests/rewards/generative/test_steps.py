@@ -271,7 +271,7 @@ def test_the_embedded_model_through_the_whole_loop(sandbox):
     from plaudit.engines.local import LocalEngine
 
     engine = LocalEngine(ensure_default_model())
-    smoke = StepJudge(engine, sandbox, sampling=Sampling(max_tokens=96, temperature=0.6, top_p=0.95), max_code_rounds=2)
+    smoke = StepJudge(engine, sandbox, sampling=Sampling(max_tokens=48, temperature=0.6, top_p=0.95), max_code_rounds=1)
     spent = Budget()
     scores = smoke.score(
         Batch(["What is 7 + 8 + 9?"], ["Step 1: 7 + 8 = 15\nStep 2: 15 + 9 = 25"]), Context(seed=1, budget=spent)
