@@ -17,6 +17,7 @@ from plaudit.trust.vote_curve import (
     curve_of,
     default_counts,
     pick_credit,
+    pick_share,
     subsets,
     vote_agreement,
     vote_curve,
@@ -97,6 +98,9 @@ def test_one_vote_in_the_curve_is_the_mean_accuracy_of_single_votes_and_the_last
     assert curve[0].accuracy.estimate.mean == pytest.approx((3 / 4 + 1 / 5) / 2)
     assert curve[0].undecided == pytest.approx(1 / 10)  # one subset of five of the first row has no vote
     assert curve[-1].accuracy.estimate.mean == pytest.approx(0.5)  # the mean of row 1 is right, that of row 2 is wrong
+    cases = [(0, contest_credit(torch.tensor([[0.9, 0.1], [math.nan, math.nan]])))]
+    assert curve_of(cases, 2, [1])[0].accuracy.estimate.mean == 1.0
+    assert curve_of(cases, 2, [1], strict=True)[0].accuracy.estimate.mean == 0.5
     heads = vote_curve(results, combine="majority", ks=[5])
     assert heads[0].accuracy.estimate.mean == pytest.approx(0.5)
 
@@ -125,6 +129,11 @@ def test_values_ties_majorities_and_single_labels():
     assert counted(votes, used, "mean")[0].tolist() == pytest.approx([13 / 3, 7 / 3])
     assert counted(votes, used, "majority")[0].tolist() == [2, 3]
     assert counted(votes, used, "majority", "score_group")[0].tolist() == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_the_share_of_picks_splits_ties_and_counts_groups_without_values_as_wrong():
+    values = torch.tensor([[1.0, 2.0], [3.0, 3.0], [math.nan, math.nan]])
+    assert pick_share(values, torch.tensor([[False, True]] * 3)) == pytest.approx((1 + 0.5 + 0) / 3)
 
 
 def test_swapping_the_two_responses_swaps_the_credit():

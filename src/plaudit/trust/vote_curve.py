@@ -67,9 +67,9 @@ def default_counts(total: int) -> list[int]:
 
 
 def curve_of(
-    cases: Iterable[tuple[Hashable, Credit]], total: int, ks: Sequence[int] | None = None, seed: int = 0
+    cases: Iterable[tuple[Hashable, Credit]], total: int, ks: Sequence[int] | None = None, seed: int = 0, *, strict: bool = False
 ) -> list[VotePoint]:
-    """The curve of any cases: (cluster, credit) each."""
+    """The curve of any cases: (cluster, credit) each. strict: a subset without a usable vote is wrong, not left out."""
     known = list(cases)
     points = []
     for k in default_counts(total) if ks is None else ks:
@@ -78,8 +78,9 @@ def curve_of(
         silent = 0.0
         for cluster, credit in known:
             credits = credit(chosen)
+            silent += float(credits.isnan().double().mean())
+            credits = credits.nan_to_num(0.0) if strict else credits
             decided = ~credits.isnan()
-            silent += float((~decided).double().mean())
             value = float(credits[decided].mean()) if bool(decided.any()) else None
             found.append((cluster, (value, "" if value is not None else "no usable vote")))
         points.append(VotePoint(k, measure(found), silent / len(known) if known else 0.0))
@@ -118,6 +119,17 @@ def pick_credit(values: Tensor, best: Tensor, combine: Combine = "mean", native:
         return torch.where(said.isnan().any(dim=1), torch.nan, share)
 
     return credit
+
+
+def pick_share(values: Tensor, right: Tensor) -> float:
+    """Share of groups whose highest value is the right response's, a tie shared; a group without values is not right.
+
+    values: [U, R], NaN where there are none. right: [U, R] bool.
+    """
+    import torch
+
+    top = values == torch.where(values.isnan(), -torch.inf, values).amax(dim=1, keepdim=True)
+    return float(((top & right).double().sum(1) / top.double().sum(1).clamp_min(1)).mean())
 
 
 def contest_credit(values: Tensor, combine: Combine = "mean", native: Native = "score") -> Credit:

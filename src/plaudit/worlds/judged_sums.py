@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.fitting import derive_seed
 from plaudit.rewards.base import BaseReward
+from plaudit.rewards.generative.critiques import CritiqueReward
 from plaudit.rewards.generative.listwise import shuffled
 from plaudit.types import Batch, Context, Sampling, Scores, Status, Verdict
 from plaudit.types.keys import content_key
@@ -30,6 +31,7 @@ from plaudit.worlds.base import Decoder, in_split
 
 if TYPE_CHECKING:
     from plaudit.generators.language import LanguageGenerator
+    from plaudit.rewards.learned.decoder import TokenDecoder
 
 PRINCIPLES = "><&?"
 GUESS = "?"
@@ -115,6 +117,8 @@ class JudgedSums:
 
     def __init__(self, wrong: float = 0.06) -> None:
         self.wrong = wrong
+        self.truth = CritiqueReward(read_scores, wrong=0.0, invalid=0.0)
+        """1 where a judgement is right by the references of `questions`, else 0; one that cannot be read is not."""
 
     def candidates(self, split: str, n: int, seed: int) -> Batch:
         """[4 n] n questions, each a group of four different results, one of them right, in random order.
@@ -169,6 +173,25 @@ class JudgedSums:
 
         size = asdict(self.decoder)
         return tiny_decoder(CHARACTERS, seed=derive_seed(seed, "weights"), chat=False, deviation=0.1, **size)
+
+    def judge(self, generator: LanguageGenerator, temperature: float, key: str) -> SumJudge:
+        """A decoder as judge of groups; key: of its weights."""
+        return SumJudge(generator, replace(self.sampling, temperature=temperature), key)
+
+    def backbone(self, judge: LanguageGenerator) -> TokenDecoder:
+        """A trainable copy of a judge's trunk, as a learned reward reads with it."""
+        from plaudit.rewards.learned.decoder import TokenDecoder
+
+        backbone = TokenDecoder(CHARACTERS, **asdict(self.decoder))
+        backbone.take_weights(judge.causal_model.trunk)
+        return backbone
+
+
+def principle_shares(scores: Scores) -> dict[str, float]:
+    """Share of each principle among the judgements behind a `SumJudge`'s scores, by its name."""
+    texts = [verdict.text for row in scores.verdicts or [] for verdict in row if verdict.text is not None]
+    names = ("left to right", "right to left", "pairs", "guess")
+    return {name: sum(text[:1] == mark for text in texts) / len(texts) for name, mark in zip(names, PRINCIPLES, strict=True)}
 
 
 class SumJudge(BaseReward):
