@@ -226,6 +226,16 @@ def test_without_a_start_the_first_proposal_is_taken_unseen():
     assert not judge.asked
 
 
+def test_a_branch_that_found_nothing_loses_to_one_that_did():
+    judge = Worth(longer)
+    give = Scripted(lambda ask: "found" if ask.current is None and ask.seed % 2 else "")
+    for seed in range(6):
+        tree = search(levels=("a",), lines=1, patience=1).trees(give, judge, ["t"], seed=seed)[0]
+        some = any(node.kind == "accepted" for node in tree.nodes)
+        assert tree.best.candidate == ("found" if some else None)
+    assert not judge.asked
+
+
 def test_both_orders_must_agree_and_flips_are_counted():
     proposer = Scripted(lambda ask: ask.current + "x")
     first_shown = Worth(lambda first, second: 0.0)  # always prefers the second shown

@@ -162,7 +162,8 @@ class HierarchicalSearch(Search):
         found = distinct([branch.best for branch in sorted(branches, key=lambda branch: not branch.improved)])
         if not any(branch.improved for branch in branches):
             return [branch.best for branch in branches]  # the copies of the start stay copies
-        return distinct([*found, *(branch.second for branch in branches if branch.second is not None)])[: self.beam]
+        found = distinct([*found, *(branch.second for branch in branches if branch.second is not None)])[: self.beam]
+        return [node for node in found if not empty(node.candidate)] or found  # nothing loses to anything, without a call
 
     def _winner(self, tree: SearchTree, key: str, level: Any, nodes: Sequence[Node], votes: int) -> Step[Node]:
         nodes = distinct(nodes)
