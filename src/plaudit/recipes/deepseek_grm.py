@@ -49,15 +49,15 @@ class Config(RecipeConfig):
     held_out: int = 500
 
 
-def fine_tuned(config: Config, world: JudgedSums, traces: Batch, seed: int) -> tuple[LanguageGenerator, float]:
-    """Rejective fine-tuning: (a decoder from scratch that imitates the kept traces, share of questions left out as too easy)."""
+def fine_tuned(config: Config, world: JudgedSums, traces: Batch, seed: int) -> LanguageGenerator:
+    """Rejective fine-tuning: a decoder from scratch imitates the kept traces."""
     from plaudit.curation.traces import select_traces
     from plaudit.worlds.base import Level, imitate
 
-    kept, _, report = select_traces(traces, world.truth.score(traces), per_item=None, seed=seed)
+    kept, _, _ = select_traces(traces, world.truth.score(traces), per_item=None, seed=seed)
     generator = world.untrained(seed)
     imitate(generator, kept, Level(len(kept), config.epochs, 16, config.learning_rate), derive_seed(seed, "imitation"))
-    return generator, report.always_right / report.items
+    return generator
 
 
 def meta_data(config: Config, world: JudgedSums, judge: LanguageGenerator, traces: Batch, seed: int) -> tuple[Batch, list[bool]]:
@@ -119,7 +119,7 @@ def run(config: Config, seed: int) -> Figures:
 
     world, budget = JudgedSums(config.wrong), Budget()
     traces = world.traces(config.items, config.writes, derive_seed(seed, "traces"))
-    generator, too_easy = fine_tuned(config, world, traces, seed)
+    generator = fine_tuned(config, world, traces, seed)
     held_out = world.candidates("test", config.held_out, derive_seed(seed, "held out"))
     right = torch.tensor(held_out.references).reshape(config.held_out, -1) == 1
     meta = fit_meta_reward(world.backbone(generator), *meta_data(config, world, generator, traces, seed), seed=seed)
@@ -133,16 +133,11 @@ def run(config: Config, seed: int) -> Figures:
     points = [(float(point.k), point.accuracy.estimate.mean) for point in curve if point.accuracy.estimate is not None]
     values: dict[str, float | None] = {f"vote@{k:.0f}": share for k, share in points}
     values["guided"] = pick_share(scores.values.reshape(right.shape), right)
-    values["too easy"], (values["scalar"], values["scalar gain"]) = (
-        too_easy,
-        scalar_head(config, world, generator, held_out, right, seed),
-    )
+    values["scalar"], values["scalar gain"] = scalar_head(config, world, generator, held_out, right, seed)
     stages = {"RFT": generator} | ({"RL": reinforced(config, world, generator, seed, budget)} if config.updates else {})
     for stage, policy in stages.items():
         ctx = Context(seed=seed, budget=budget)
-        best, drawn = (
-            world.judge(policy, temperature, f"{key}-{stage}").score_group(held_out, ctx) for temperature in (0.0, 1.0)
-        )
+        best, drawn = (world.judge(policy, warmth, f"{key}-{stage}").score_group(held_out, ctx) for warmth in (0.0, 1.0))
         values[f"{stage}/greedy"] = pick_share(best.values.reshape(right.shape), right)
         values[f"{stage}/invalid"] = 1 - float(drawn.ok.double().mean())
         values |= {f"{stage}/{name}": share for name, share in principle_shares(drawn).items()}
