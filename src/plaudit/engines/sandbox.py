@@ -377,10 +377,10 @@ def _visible(packages: bool) -> dict[str, Any]:
 def _guarantees(place: dict[str, bool], isolation: Isolation) -> dict[str, Guarantee]:
     namespaces, files, filtered, user = (place[name] for name in ("namespaces", "files", "filtered", "user"))
     no = "not on this machine" if isolation == "best" else f"not with isolation='{isolation}'"
-    owner = "an unprivileged user of its own" if user else "the caller's user" + (", who is not root" if not user else "")
+    owner = "an unprivileged user of its own" if user else "the caller's user"
     return {
         "limits": Guarantee(True, "resource limits of the kernel, and a clock outside of the process"),
-        "unprivileged": Guarantee(True, f"{owner}, no capabilities, no way to new ones"),
+        "unprivileged": Guarantee(user or not place["root"], f"{owner}, no capabilities, no way to new ones"),
         "no network": Guarantee(
             namespaces or filtered,
             " and ".join(["an empty network namespace"] * namespaces + ["no socket calls"] * filtered) or no,

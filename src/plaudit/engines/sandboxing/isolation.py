@@ -76,6 +76,20 @@ def leave_namespaces() -> bool:
     return True
 
 
+def identity() -> tuple[bool, bool]:
+    """(whether this process can become any of the unprivileged users, whether it is root of the machine as far as can be seen).
+
+    Root of a user namespace may know no other users, and is somebody else outside.
+    """
+    user = os.geteuid()
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        spans = [tuple(map(int, line.split())) for line in file]
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        groups = file.read().strip() == "allow"
+    known = any(first <= FIRST_USER and first + count >= FIRST_USER + USERS for first, _, count in spans)
+    return user == 0 and groups and known, any(outside + user - first == 0 for first, outside, _ in spans)
+
+
 def small_root(sources: Sequence[str], links: Sequence[tuple[str, str]]) -> None:
     """Make everything outside of `sources` (each at its own path, read-only) disappear: an empty root in memory, and no way back.
 

@@ -33,24 +33,26 @@ REPORT_BYTES = 8192
 @dataclass(frozen=True)
 class Place:
     """What the template could arrange. namespaces: own processes, network and mounts. files: only the small root is seen.
-    filtered: denied system calls. user: whether executions run as an unprivileged user of their own."""
+    filtered: denied system calls. user: whether executions run as an unprivileged user of their own. root: whether the caller
+    is."""
 
     namespaces: bool
     files: bool
     filtered: bool
     user: bool
+    root: bool
 
 
 def main(control: int, setup: dict[str, Any]) -> None:
     """Arrange the place, say what was arranged, and fork runners until the sandbox's process is gone."""
     sandbox = socket.socket(fileno=control)  # its end is ours: a death signal would come with the end of a mere thread
     sys.path[:] = [path for path in sys.path if path] + list(setup["packages"])
-    root = os.geteuid() == 0
+    user, root = isolation.identity()
     namespaces = setup["isolation"] == "best" and isolation.leave_namespaces()
     if namespaces:
         _become_first_process(sandbox)
     files = namespaces and _small_root(setup["sources"], setup["links"])
-    place = Place(namespaces, files, seccomp.available() and setup["isolation"] != "none", root)
+    place = Place(namespaces, files, seccomp.available() and setup["isolation"] != "none", user, root)
     try:
         for name in setup["preload"]:
             importlib.import_module(name)
