@@ -19,7 +19,7 @@ def figures(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLAUDIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(RecordWorld, "levels", {"start": Level(demonstrations=64, epochs=4, batch_rows=16)})
-        patch.setattr(RecordWorld, "decoder", Decoder(layers=1, width=32, heads=2, context=160))
+        patch.setattr(RecordWorld, "decoder", Decoder(layers=1, width=32, heads=2, context=192))
         yield [search_gen_v.run(TINY, 0), search_gen_v.run(TINY, 0)]
 
 

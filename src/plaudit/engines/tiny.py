@@ -35,8 +35,9 @@ def character_tokenizer(characters: str, marks: Sequence[str] = ()) -> Any:
 def word_tokenizer(words: Sequence[str], marks: Sequence[str] = ()) -> Any:
     """A transformers tokenizer of one token a word, with or without the space before it; every text begins with `<begin>`.
 
-    marks: tokens that are no words: single characters, tags such as `<r>` and numbers with a full stop such as `1.`. What is read
-    is written again as it was, unless a word or character is unknown (`<unknown>`). Raises ValueError where one is given twice.
+    marks: tokens that are no words: single characters, tags such as `<r>`, numbers with a full stop such as `1.` and ` 1.`.
+    What is read is written again as it was, unless a word or character is unknown (`<unknown>`). Raises ValueError where one is
+    given twice.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -46,7 +47,7 @@ def word_tokenizer(words: Sequence[str], marks: Sequence[str] = ()) -> Any:
         raise ValueError("a word or mark is given twice")
     vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    pattern = Regex(r"</?\w+>|\d+\.| ?\w+|[\s\S]")
+    pattern = Regex(r"</?\w+>| ?\d+\.| ?\w+|[\s\S]")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, vocabulary[BEGIN])])

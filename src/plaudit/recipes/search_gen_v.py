@@ -35,9 +35,9 @@ class Config(RecipeConfig):
     answers that are tested."""
 
     updates: int = 150
-    prompts: int = 16
+    prompts: int = 8
     samples: int = 8
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     kl: float = 0.01
     entropy: float = 0.01
     test: int = 500
@@ -185,8 +185,10 @@ RECIPE = Recipe(
     source=SOURCE,
     needs={"accelerate": "train"},
     notes=(
-        "A decoder of 0.5 M weights over words instead of 1 M; SFT on 3,000 calls, a fifth of them short answers. It writes "
-        "labels without a reasoning block, so the reward pays for the absence of one (the release pays for a block never taught).",
+        "A decoder of 0.5 M weights over words instead of 1 M; SFT on 3,000 calls, a fifth of them short answers. It reasons by "
+        "writing what the passage says of each name, then the labels, and both are rewarded (the release pays for a reasoning "
+        "block that it never taught).",
+        "GRPO draws 8 calls an update, not 16. On one seed a learning rate of 5e-4 lost the judge (F1 0.51 to 0.43): 1e-4.",
         "Dropped groups are not drawn again; a list that is cut off earns nothing, so there is no length penalty.",
         "Test passages mix the four templates of training with two that are new.",
         "A third of the short answers is about names that no training call shows; the others may be right by another name.",

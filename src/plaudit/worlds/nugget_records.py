@@ -2,7 +2,8 @@
 (card 04).
 
 A record is (name, deed, thing, time). A fact states all four. A passage states a fact, leaves its time out, hedges it, says
-another thing of the same name, or does not speak of it: support, partial_support twice, not_support twice.
+another thing of the same name, or does not speak of it: support, partial_support twice, not_support twice. Texts begin with
+a space, so that a word is the same token wherever it stands.
 """
 
 from __future__ import annotations
@@ -51,8 +52,38 @@ SEEN = 4
 """How many of the templates, the first ones, are in training data."""
 KINDS = {"stated": LABELS[0], "untimed": LABELS[1], "hedged": LABELS[1], "contradicted": LABELS[2], "omitted": LABELS[2]}
 WEIGHTS = (4, 1.5, 1.5, 1.5, 1.5)
-_MARKS = ("\n", " ", ",", "*", "|", ".", ":", "<r>", "</r>", *(f"{number}." for number in range(1, 10)))
-_WORDS = ("perhaps", "the", "was", "by", "it", "who", "what", *FORMATS, *LABELS, *NAMES, *ALIASES, *RARE, *DEEDS, *THINGS, *TIMES)
+_MARKS = (
+    "\n",
+    " ",
+    ",",
+    "*",
+    "|",
+    ".",
+    ":",
+    "<r>",
+    "</r>",
+    "<reasoning>",
+    "</reasoning>",
+    *(f"{space}{number}." for number in range(1, 10) for space in ("", " ")),
+)
+_WORDS = (
+    "perhaps",
+    "none",
+    "the",
+    "was",
+    "by",
+    "it",
+    "who",
+    "what",
+    *FORMATS,
+    *LABELS,
+    *NAMES,
+    *ALIASES,
+    *RARE,
+    *DEEDS,
+    *THINGS,
+    *TIMES,
+)
 
 
 class RecordWorld(TextWorld):
@@ -60,24 +91,24 @@ class RecordWorld(TextWorld):
 
     short: share of training calls that check a short answer (a name, or what it is also called) against the right name.
     Passages of the split "test" use all templates, those of "train" the first four. `contract` is what judges are asked by;
-    `truth` pays for labels without reasoning, as demonstrations are written.
+    `truth` pays for reasoning and labels, as demonstrations are written.
     """
 
     name = "nugget-records"
-    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=3000, epochs=12, batch_rows=32, learning_rate=2e-3)}
-    decoder = Decoder(layers=3, width=96, heads=4, context=160)
-    sampling = Sampling(max_tokens=28, temperature=1.0)
+    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=3000, epochs=4, batch_rows=16, learning_rate=3e-3)}
+    decoder = Decoder(layers=3, width=96, heads=4, context=192)
+    sampling = Sampling(max_tokens=64, temperature=1.0)
 
     def __init__(self, *, most: int = 5, short: float = 0.2) -> None:
         if not (1 <= most <= 9 and 0 <= short <= 1):
             raise UserError(f"a call has 1 to 9 facts and a share of short answers from 0 to 1, not {most} and {short:g}")
         self.most, self.short = most, short
         self.settings = {"most": most, "short": short}
-        self.truth = NuggetReward(reasoning=False)
+        self.truth = NuggetReward()
         self.contract = Contract(
             "record-facts",
-            "{{ response }}\n{% for name, text in items %}{{ text }}\n{% endfor %}{{ format_name }}:",
-            TextReadout(function="plaudit.rewards.generative.formats.nuggets:nugget_labels", max_tokens=28),
+            "{{ response }}\n{% for item in items %}{{ loop.index }}. {{ item.text }}\n{% endfor %}{{ format_name }}:",
+            TextReadout(function="plaudit.rewards.generative.formats.nuggets:nugget_labels", max_tokens=64),
             kind="itemised",
             layout="text",
             delimiters={"response": ("<r>", "</r>")},
@@ -93,20 +124,21 @@ class RecordWorld(TextWorld):
         return LanguageGenerator(model, tokenizer=tokenizer, seed=seed)
 
     def calls(self, split: str, n: int, seed: int) -> Batch:
-        """n passages to be judged. extras: `nuggets` (facts), `gold` (labels), `format`, `templates` (numbers, None: omitted)."""
+        """n passages to be judged. extras: `nuggets` (facts), `gold` (labels), `format`, `templates` (numbers, None: omitted),
+        `evidence`: what the passage says of each fact's name, which is what the demonstrations reason by."""
         if split not in ("train", "test"):
             raise UserError(f"records have the splits train and test, not '{split}'")
         draw = random.Random(derive_seed(seed, "records", split))
         made = [self._call(draw, SEEN if split == "train" else len(TEMPLATES)) for _ in range(n)]
         columns: dict[str, Sequence[Any]] = {
-            name: [row[name] for row in made] for name in ("nuggets", "gold", "format", "templates")
+            name: [row[name] for row in made] for name in ("nuggets", "gold", "format", "templates", "evidence")
         }
         return Batch(["records"] * n, [row["passage"] for row in made], extras=columns)
 
     def _call(self, draw: random.Random, templates: int) -> dict[str, Any]:
         count = draw.randint(1, self.most)
         names, things = draw.sample(NAMES, count), draw.sample(THINGS, 2 * count)
-        sentences, nuggets, gold, used = [], [], [], []
+        sentences, nuggets, gold, used, evidence = [], [], [], [], []
         for place, name in enumerate(names):
             kind = draw.choices(list(KINDS), WEIGHTS)[0]
             record = {"name": name, "deed": draw.choice(DEEDS), "thing": things[place], "time": draw.choice(TIMES)}
@@ -114,17 +146,20 @@ class RecordWorld(TextWorld):
             gold.append(KINDS[kind])
             number = None if kind == "omitted" else draw.randrange(templates)
             used.append(number)
+            said = {**record, "thing": things[count + place]} if kind == "contradicted" else record
+            said["time"] = "" if kind == "untimed" else said["time"]
+            hedge = ["perhaps"] * (kind == "hedged")
+            evidence.append(["none"] if number is None else [*hedge, said["thing"], said["time"]])
             if number is not None:
-                said = {**record, "thing": things[count + place]} if kind == "contradicted" else record
-                words = TEMPLATES[number].format(**{**said, "time": "" if kind == "untimed" else said["time"]}).split()
-                sentences.append(" ".join(["perhaps"] * (kind == "hedged") + words) + ".")
+                sentences.append(" ".join(["", *hedge, *TEMPLATES[number].format(**said).split()]) + ".")
         draw.shuffle(sentences)
         return {
-            "passage": " ".join(sentences),
+            "passage": "".join(sentences),
             "nuggets": nuggets,
             "gold": gold,
             "format": draw.choice(FORMATS),
             "templates": used,
+            "evidence": [" ".join([name, *words]).strip() for name, words in zip(names, evidence, strict=True)],
         }
 
     def short_answers(self, split: str, n: int, seed: int) -> Batch:
@@ -140,11 +175,13 @@ class RecordWorld(TextWorld):
             name, other = draw.sample(RARE if rare else NAMES, 2)
             correct = draw.random() < 0.5
             said = name if correct else other
-            responses.append(ALIASES[NAMES.index(said)] if not rare and draw.random() < 0.5 else said)
+            responses.append(" " + (ALIASES[NAMES.index(said)] if not rare and draw.random() < 0.5 else said))
             references.append(name)
             right.append(correct)
         formats = [draw.choice(FORMATS) for _ in range(n)]
-        return Batch(["who"] * n, responses, references=references, extras={"right": right, "format": formats})
+        evidence = [[f"{name}{said}"] for name, said in zip(references, responses, strict=True)]
+        columns: dict[str, Sequence[Any]] = {"right": right, "format": formats, "evidence": evidence}
+        return Batch(["who"] * n, responses, references=references, extras=columns)
 
     def asked(self, calls: Batch) -> Batch:
         """Calls as what a judge is sent, with the gold labels as references: what it is trained on."""
@@ -157,7 +194,7 @@ class RecordWorld(TextWorld):
             request = question_of(self.contract, calls, (row,), items=items, settings={"format_name": formats[row]}).request
             assert request is not None
             prompts.append(str(request.messages))
-        return Batch(prompts, references=gold, extras={"format": formats})
+        return Batch(prompts, references=gold, extras={"format": formats, "evidence": calls.extras["evidence"]})
 
     def prompts(self, split: str, n: int, seed: int) -> Batch:
         """n calls, a share of them short answers, as texts with gold labels; the short ones come last."""
@@ -166,11 +203,12 @@ class RecordWorld(TextWorld):
         return Batch(
             [prompt for part in parts for prompt in part.prompts],
             references=[gold for part in parts for gold in part.references or ()],
-            extras={"format": [name for part in parts for name in part.extras["format"]]},
+            extras={name: [row for part in parts for row in part.extras[name]] for name in ("format", "evidence")},
         )
 
     def demonstrations(self, n: int, seed: int) -> Batch:
-        """n training calls with the right labels as responses."""
+        """n training calls with the evidence and the right labels as responses."""
         batch = self.prompts("train", n, seed)
-        pairs = zip(batch.references or (), batch.extras["format"], strict=True)
-        return replace(batch, responses=[write_labels(gold, name) for gold, name in pairs])
+        reasons = [" ".join(f"{number}. {said}" for number, said in enumerate(words, 1)) for words in batch.extras["evidence"]]
+        made = zip(batch.references or (), batch.extras["format"], reasons, strict=True)
+        return replace(batch, responses=[write_labels(gold, name, reasoning=why) for gold, name, why in made])
