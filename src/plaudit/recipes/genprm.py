@@ -51,10 +51,10 @@ class Config(RecipeConfig):
     solutions: int = 150
     samples: int = 32
     steps: int = 5000
-    epochs: int = 4
+    epochs: int = 5
     batch: int = 32
     learning_rate: float = 3e-3
-    judged: int = 300
+    judged: int = 200
     votes: int = 8
     temperature: float = 0.6
     decoder: Decoder = field(default_factory=lambda: Decoder(layers=2, width=64, heads=4, context=96))
@@ -189,8 +189,8 @@ RECIPE = Recipe(
     notes=(
         "A: steps up to the first error, itself included, are compared; of later ones no label is agreed upon. Both halves are "
         "samples of the policy, by the final answer; problems that it never solves are left out, as the card says.",
-        "Decoders of 2 layers and width 64, where the card has 4 and 128, and 150 solutions in A instead of 300: what two cores "
-        "can do. One policy for all seeds, which draw other problems and rollouts; true partial results lie between 0 and 9.",
+        "Decoders of 2 layers and width 64, where the card has 4 and 128, 150 solutions in A and 200 in B instead of 300: what two "
+        "cores can do. One policy for all seeds, which draw other problems and rollouts; true partial results lie between 0 and 9.",
         "B: the judge sees the step alone, analyses it in one token, and its code is the step as a question to Python. It learns "
         "the output of code too (the card masks it), or the judge whose code is not run would not know what to write.",
         "The published figure without execution is of Maj@8; ours is of one answer, like the one that it is compared with.",
