@@ -15,17 +15,8 @@ from typing import TYPE_CHECKING, Any
 from plaudit.curation.progress import Mode, mc_values, rpe_labels
 from plaudit.fitting import FitConfig, derive_seed
 from plaudit.recipes.base import (
-    Arm,
-    Check,
-    Figures,
-    Published,
-    Recipe,
-    RecipeConfig,
-    as_premise,
-    check_mean,
-    check_seeds,
-    figure_over_seeds,
-)
+    Arm, Check, Figures, Published, Recipe, RecipeConfig, as_premise, check_mean, check_seeds, figure_over_seeds,
+)  # fmt: skip
 from plaudit.trust.benchmarks.steps import balanced_accuracy, first_error_scores
 from plaudit.types import Budget, Context, Sampling
 from plaudit.worlds.base import Decoder
@@ -189,8 +180,9 @@ RECIPE = Recipe(
     notes=(
         "A: steps up to the first error, itself included, are compared; of later ones no label is agreed upon. Both halves are "
         "samples of the policy, by the final answer; problems that it never solves are left out, as the card says.",
-        "Decoders of 2 layers and width 64, where the card has 4 and 128, 150 solutions in A and 200 in B instead of 300: what two "
-        "cores can do. One policy for all seeds, which draw other problems and rollouts; true partial results lie between 0 and 9.",
+        "Decoders of 2 layers and width 64, where the card has 4 and 128, 150 solutions in A and 200 in B instead of 300: what "
+        "two cores can do. One policy for all seeds, which draw other problems and rollouts; true partial results lie between 0 "
+        "and 9.",
         "B: the judge sees the step alone, analyses it in one token, and its code is the step as a question to Python. It learns "
         "the output of code too (the card masks it), or the judge whose code is not run would not know what to write.",
         "The published figure without execution is of Maj@8; ours is of one answer, like the one that it is compared with.",
