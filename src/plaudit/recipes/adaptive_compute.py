@@ -23,8 +23,7 @@ PANEL = "accuracy by samples a prompt:"
 JUDGES = ("self-evaluation", "win only", "untaught", "log-probability")
 FIGURES = ("samples", "accuracy", "fixed", "random stops", "tau")
 PRUNED = ("pruned/accuracy", "pruned at random/accuracy", "tokens/pruned", "tokens/pruned at random", "tokens/fixed")
-NEVER = 2.0
-"""A tau that no probability reaches: the search draws all its samples, and every tau can be read off them."""
+NEVER = 2.0  # a tau that no probability reaches: all samples are drawn, and every tau can be read off them
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,9 @@ def believed(world: SelfJudgedSorting, pool: Pool, judge: BaseReward, name: str)
     from plaudit.trust.beginnings import known_by_share
 
     two = pool.batch.select([row for row in range(len(pool.batch)) if row % pool.each < 2])
-    told = known_by_share(judge, labelled_samples(two, world.truth.score(two)))
-    areas = {f"{name}/AUROC at {one.share:.0%}": one.auroc for one in told}
-    return areas | {f"{name}/ECE at {one.share:.0%}": one.calibration.ece for one in told}
+    told = {f"at {one.share:.0%}": one for one in known_by_share(judge, labelled_samples(two, world.truth.score(two)))}
+    measured = {f"{name}/AUROC {share}": one.auroc for share, one in told.items()}
+    return measured | {f"{name}/ECE {share}": one.calibration.ece for share, one in told.items()}
 
 
 def adaptive(config: Config, pool: Pool, fixed: Pool, name: str, seed: int) -> dict[str, float | None]:
@@ -131,10 +130,9 @@ def run(config: Config, seed: int) -> Figures:
         pool = fixed if name == "one temperature" else Pool.of(searched(name), prompts, world.truth)
         values |= adaptive(config, pool, fixed, name, seed)
         curves[f"{PANEL} {name}"] = [(stop.samples, stop.worth) for stop in pool.curve(config.taus)]
-    length = first.spent["sampled_tokens"] / first.spent["samples"]
-    values["tokens/fixed"] = length * config.n
+    values["tokens/fixed"] = tokens = first.spent["sampled_tokens"] / len(prompts)
     for name in ("pruned", "pruned at random"):
-        result = searched(name, max(1, round(length / 2)))
+        result = searched(name, max(1, round(tokens / config.n / 2)))
         values[f"{name}/accuracy"] = float(world.truth.score(result.batch).values.nan_to_num(0.0).mean())
         values[f"tokens/{name}"] = result.spent["sampled_tokens"] / len(prompts)
     return Figures(seed, values, curves=curves, budget={name: float(amount) for name, amount in budget.spent.items()})
@@ -188,15 +186,15 @@ RECIPE = Recipe(
     PUBLISHED,
     source="Manvi, Singh and Ermon 2024, arXiv 2410.02725",
     needs={"accelerate": "train"},
+    arms=arms,
     notes=(
         "The card's other task, sorting (3 to 12 digits), with 3 layers of width 96. On its first, chains of sums, a start model "
         "right 46 times in 100 learned no self-evaluation: AUROC 0.53 after 12000 rows. It was left before any search had run.",
         "2000 prompts with two samples and one beginning of each for self-evaluation, where the card has 4000.",
         "Ties at |R1 - R2| <= eps: the card's strict R1 > R2 - eps would call equal rewards lost by both at eps = 0.",
         "Fixed best-of-n at a mean of n: its expectation over all ways to draw n of 16 samples, with less noise than one draw.",
-        "tau: the largest of the sweep with at most 3 samples a test prompt; chosen by cost, not by quality.",
-        "A finished response without text has no score (abstained) and is never chosen; the card gives it p = 0.",
+        "tau: the largest with at most 3 samples a test prompt; chosen by cost, not by quality.",
+        "A finished response without text has no score and is never chosen; the card gives it p = 0.",
         "When asked, the adapted model reads the conversation anew, instead of the question alone on the kept states.",
     ),
-    arms=arms,
 )

@@ -60,9 +60,11 @@ def test_labels_of_groups():
     values = Scores(torch.tensor([1.0, 0.0, 0.0, 1.0, math.nan, 1.0]))
     data = labelled_samples(batch, values)
     assert list(data.batch.responses) == ["a", "b", "c"]
-    assert data.labels == [1.0, 1.0, 0.0]  # a beats b, b ties c, c loses to a
+    assert data.labels == [1.0, 0.5, 0.5]  # a beats both; b and c lose to a, and tie each other
     assert data.left_out == {"no score": 1, "no rival": 2}
     assert labelled_samples(batch, values, labels="win_only").labels == [1.0, 0.0, 0.0]
+    two = labelled_samples(batch.select([0, 1]), values.select([0, 1]))
+    assert two.labels == [1.0, 0.0]
 
 
 def test_beginnings():
@@ -131,7 +133,7 @@ def test_it_learns_what_a_response_is_worth_and_writing_does_not_change():
     values, good = judge.score(fresh).values, HasA().score(fresh).values > 0.5
     usable = ~values.isnan()
     lost = float(good.float().mean())  # a response without an `a` loses against one with it, and only then
-    assert values[usable & good].mean() > 0.9
+    assert values[usable & good].mean() > 0.85
     assert float(values[usable & ~good].mean()) == pytest.approx(1 - lost, abs=0.15)
     after = generator.rollout(prompts_of(16), 2, how=HOW, seed=3)
     assert list(after.batch.responses) == list(start.batch.responses)

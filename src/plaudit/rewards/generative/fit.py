@@ -40,7 +40,8 @@ def fit_judge(
     values: [B], each the value of one of the contract's labels. layers: only so many layers at the top are trained, with the
     last norm (the output head of a model that shares it with its input embeddings stays); None: all weights.
     modules: weights beside the model's that are trained instead of them (an adapter, which the caller has switched on).
-    among_labels: the label's probability among the labels is taught, as it is read, instead of that among all tokens.
+    among_labels: the label's probability among the labels is taught, as it is read, instead of that among all tokens; a value
+    between those of two labels then stands for a share of either.
     Rows that do not fit the model teach nothing; ValueError where a whole batch does not.
 
     Raises SpecError unless the judge is pointwise, reads the probability of labels without a rubric, and runs on a `LocalEngine`
@@ -51,7 +52,9 @@ def fit_judge(
 
     engine, readout = _checked(judge)
     places = {label.value: place for place, label in enumerate(readout.labels)}
-    if len(values) != len(batch) or (unknown := sorted(set(values) - set(places))):
+    low, high = min(places), max(places)
+    soft = among_labels and len(places) == 2 and all(low <= value <= high for value in values)
+    if len(values) != len(batch) or (unknown := [] if soft else sorted(set(values) - set(places))):
         raise ValueError(
             f"{len(values)} values for {len(batch)} rows" if len(values) != len(batch) else f"no label is {unknown[0]:g}"
         )
@@ -63,6 +66,10 @@ def fit_judge(
         if not usable:
             raise ValueError(f"no row of a batch can be judged: {found.detail[0]}")
         log_probs = found.log_probs.log_softmax(dim=1) if among_labels else found.log_probs
+        if soft:
+            share = log_probs.new_tensor([(values[rows[place]] - low) / (high - low) for place in usable])
+            kept = log_probs[usable]
+            return Loss(-(share * kept[:, places[high]] + (1 - share) * kept[:, places[low]]).sum())
         return Loss(-sum(log_probs[place, places[values[rows[place]]]] for place in usable))  # type: ignore[arg-type]
 
     model = engine.causal_model.model

@@ -69,25 +69,25 @@ class SelfEvaluationData:
 
 
 def labelled_samples(batch: Batch, values: Scores, *, labels: str = "win_or_tie", eps: float = 0.01) -> SelfEvaluationData:
-    """Labels of samples in groups of two or more: each against the next scored one of its group, the last against the first.
+    """Labels of samples in groups of two or more: the share of the others of its group with a score that a sample is not worse
+    than (or that it beats). With two samples that is 0 or 1; with more it has the same mean and less noise.
 
     A sample without a score is left out; so is a group with fewer than two scored ones. All are counted.
     """
-    import torch
-
-    first, second = [], []
+    rows, targets = [], []
     left_out: Counter[str] = Counter()
-    for rows in batch.group_rows():
-        scored = [row for row in rows if values.ok[row]]
-        left_out["no score"] += len(rows) - len(scored)
+    for group in batch.group_rows():
+        scored = [row for row in group if values.ok[row]]
+        left_out["no score"] += len(group) - len(scored)
         if len(scored) < 2:
             left_out["no rival"] += len(scored)
             continue
-        first += scored
-        second += [*scored[1:], scored[0]]
-    index, rivals = torch.tensor(first, dtype=torch.int64), torch.tensor(second, dtype=torch.int64)
-    wins, _ = LABELS[labels](values.values[index].double(), values.values[rivals].double(), eps)
-    return SelfEvaluationData(batch.select(first), wins.double().tolist(), [1.0] * len(first), +left_out)
+        worth = values.values[scored].double()
+        wins, _ = LABELS[labels](worth[:, None], worth[None, :], eps)
+        against = wins.double().sum(dim=1) - wins.diagonal().double()  # nobody is its own rival
+        rows += scored
+        targets += (against / (len(scored) - 1)).tolist()
+    return SelfEvaluationData(batch.select(rows), targets, [1.0] * len(rows), +left_out)
 
 
 def cut_at(text: str, share: float, engine: Engine | None = None) -> str:
