@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 from plaudit.curation.progress import Mode, mc_values, rpe_labels
 from plaudit.fitting import FitConfig, derive_seed
 from plaudit.recipes.base import (
-    Arm, Check, Figures, Published, Recipe, RecipeConfig, as_premise, check_mean, check_seeds, figure_over_seeds,
+    Arm,
+    Check,
+    Figures,
+    Published,
+    Recipe,
+    RecipeConfig,
+    as_premise,
+    check_mean,
+    check_seeds,
+    figure_over_seeds,
 )  # fmt: skip
 from plaudit.trust.benchmarks.steps import balanced_accuracy, first_error_scores
 from plaudit.types import Budget, Context, Sampling
