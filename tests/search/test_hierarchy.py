@@ -14,7 +14,7 @@ from plaudit.search.lockstep import Lockstep
 from plaudit.search.proposing import Ask, Limits, together
 from plaudit.search.restarts import ENDLESS, Restarts, flat
 from plaudit.search.tree_file import SearchTree
-from plaudit.types import Batch, Budget, EngineError, Preferences, Status, UserError
+from plaudit.types import Batch, Budget, EngineError, Preferences, Status, UserError, Verdict
 from plaudit.worlds.landscape import LandscapeJudge, Landscapes, SlotProposer
 
 WORLD = Landscapes(4, levels=3, slots=2, options=3, seed=2)
@@ -246,6 +246,24 @@ def test_both_orders_must_agree_and_flips_are_counted():
     assert both.best.candidate == "s"
     assert both.flip_rate() == 1.0
     assert both.calls == 4
+
+
+def test_a_judge_that_looks_both_ways_itself_is_asked_once():
+    class Looks(Worth):
+        """Prefers the second place with 0.8 and 0.7: the average is a verdict, the two do not agree."""
+
+        def compare(self, batch, first, second, ctx=None):
+            found = super().compare(batch, first, second, ctx)
+            found.verdicts = [[Verdict(value=0.2, order=(0, 1)), Verdict(value=0.7, order=(1, 0))] for _ in range(len(found))]
+            return found
+
+    proposer, trees = Scripted(lambda ask: ask.current + "x"), {}
+    for accept in ("current-first", "both"):
+        how = HierarchicalSearch(("any",), beam=1, lines=1, accept=accept, max_steps=4)
+        trees[accept] = how.trees(proposer, Looks(lambda first, second: 0.45), ["t"], ["s"], seed=0)[0]
+        assert trees[accept].flip_rate() == 1.0
+    assert trees["current-first"].best.candidate == "sxxxx"
+    assert (trees["both"].best.candidate, trees["both"].calls) == ("s", 2)
 
 
 def test_failures_are_told_where_asked():

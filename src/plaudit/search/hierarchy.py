@@ -46,7 +46,7 @@ class HierarchicalSearch(Search):
     optimum_votes, votes: comparisons each way in the knock-out of local optima, and in the others.
     refine: whether drafts are refined before they are judged. use_failures: whether the next proposal is told what was refused.
     accept: show the current candidate first, as published (a judge that likes one place better then always helps the same side),
-    or ask in "both" orders and accept only if both agree (twice the calls; flips are counted).
+    or ask in "both" orders and accept only if both agree (twice the calls, but for judges that ask in both themselves).
     retries: for a pair without a verdict; after them the current one stays.
     rounds_of_cycle: so many returns to a candidate that the line held before end the line; None: never (they are counted).
 
@@ -234,8 +234,8 @@ class HierarchicalSearch(Search):
         if current is None:
             return True, "nothing to compare with"
         votes: list[Vote] = []
-        sides = ((current, draft), (draft, current)) if self.accept == "both" else ((current, draft),)
-        for order, pair in enumerate(sides):
+        flips: list[bool] = []
+        for order, pair in enumerate(((current, draft), (draft, current)) if self.accept == "both" else ((current, draft),)):
             vote = yield from asked_once(Comparison(tree, f"{name}/{order}", level, *pair, strict=True))
             if vote is None:
                 return None, ""
@@ -243,13 +243,16 @@ class HierarchicalSearch(Search):
                 tree.counts["unparsable"] += 1
                 return False, f"no verdict: {vote.status.label}"
             votes.append(vote)
+            if vote.flipped is not None:  # the judge has looked both ways round itself
+                flips.append(vote.flipped)
+                break
         wins = [vote.prob < 0.5 if order == 0 else vote.prob > 0.5 for order, vote in enumerate(votes)]
-        flips = [vote.flipped for vote in votes if vote.flipped is not None]
         if len(wins) == 2:
             flips.append(wins[0] != wins[1])
         tree.counts["double"] += len(flips)
         tree.counts["flips"] += sum(flips)
-        return all(wins), "; ".join(vote.reason for vote in votes if vote.reason)
+        agreed = self.accept != "both" or not any(flips)
+        return all(wins) and agreed, "; ".join(vote.reason for vote in votes if vote.reason)
 
 
 def _earlier_levels(tree: SearchTree, base: Node, key: str) -> tuple[Any, ...]:
