@@ -45,7 +45,7 @@ def test_a_ratio_of_exactly_eps_passes():
     [([0.5], {}), ([], {}), ([0.5, 1.5], {}), ([0.5, float("nan")], {}), ([[0.5, 0.5]], {}), ([0.5, 0.5], {"mode": "soft"})],
 )
 def test_what_is_no_value_is_refused(values, settings):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         labels(values, **settings)
 
 
@@ -71,7 +71,7 @@ def test_consensus_is_agreement_up_to_the_index(steps, index):
 
 def test_how_many_continuations():
     assert [dynamic_samples(rate) for rate in (0.0, 0.09, 0.1, 0.5, 0.89, 0.9, 1.0)] == [128, 128, 64, 64, 64, 32, 32]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         dynamic_samples(1.5)
 
 

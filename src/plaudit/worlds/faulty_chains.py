@@ -93,7 +93,8 @@ class FaultyChains(ChainWorld):
 
     def prompts(self, split: str, n: int, seed: int) -> Batch:
         """n questions of a split, with answers as references."""
-        draw, found = random.Random(derive_seed(seed, "faulty chains", split)), []
+        draw = random.Random(derive_seed(seed, "faulty chains", split))
+        found: list[str] = []
         while len(found) < n:
             expression = self._expression(draw)
             if in_split(expression, split):

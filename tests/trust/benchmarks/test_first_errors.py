@@ -21,7 +21,7 @@ def test_scores_by_hand():
     assert first_error_scores([0, 0], [1, -1])["F1"] == 0.0
     assert math.isnan(first_error_scores([1], [1])["F1"])
     assert math.isnan(first_error_scores([1], [1])["sound"])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         first_error_scores([1], [1, 2])
 
 
@@ -30,7 +30,7 @@ def test_balanced_accuracy_by_hand():
     assert balanced_accuracy([True] * 9 + [False], [True] * 9 + [False]) == 1.0
     assert balanced_accuracy([True] * 10, [True] * 9 + [False]) == 0.5  # saying yes to everything is worth a coin
     assert math.isnan(balanced_accuracy([True], [True]))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         balanced_accuracy([True], [])
 
 
