@@ -4,7 +4,7 @@ from plaudit.recipes import adaptive_compute
 from plaudit.recipes.adaptive_compute import FIGURES, JUDGES, PRUNED, Config
 from plaudit.recipes.base import Figures, verdict_of
 
-SMALL = Config(train_prompts=6, prompts=4, n=3, taus=(0.1, 0.4, 0.6, 0.99), rank=2, batch=16)
+SMALL = Config(train=(4, 3), prompts=4, n=3, taus=(0.1, 0.4, 0.6, 0.99), rank=2, batch=16)
 
 
 def figures(seed, **changed):
@@ -44,7 +44,7 @@ def test_it_runs_in_small_and_repeats(tmp_path, monkeypatch):
     from plaudit.worlds.self_judged import SelfJudgedSorting
 
     monkeypatch.setenv("PLAUDIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(SelfJudgedSorting, "levels", {"half": Level(demonstrations=600, epochs=1)})
+    monkeypatch.setattr(SelfJudgedSorting, "levels", {"half": Level(demonstrations=200, epochs=1)})
     monkeypatch.setattr(SelfJudgedSorting, "decoder", Decoder(2, 32, 4, 48))
     first, second = adaptive_compute.run(SMALL, 1), adaptive_compute.run(SMALL, 1)
     assert {name: value for name, value in first.values.items() if value is not None} == {

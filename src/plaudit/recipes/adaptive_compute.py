@@ -28,17 +28,17 @@ NEVER = 2.0  # a tau that no probability reaches: all samples are drawn, and eve
 
 @dataclass(frozen=True)
 class Config(RecipeConfig):
-    """train_prompts: with two samples each, and one beginning of each. n: samples at most. taus: of the sweep. most: mean samples
-    at which the adaptive search is compared. keep: share that pruning finishes, at half of the mean length."""
+    """train: prompts and samples of each for self-evaluation, with one beginning of each sample. n: samples at most. taus: of the
+    sweep. most: mean samples at which the adaptive search is compared. keep: share that pruning finishes, at half length."""
 
-    train_prompts: int = 2000
+    train: tuple[int, int] = (2000, 2)
     prompts: int = 300
     n: int = 16
     taus: tuple[float, ...] = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99)
     most: float = 3.0
     keep: float = 0.5
     rank: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-4
     batch: int = 64
     epochs: int = 1
 
@@ -50,8 +50,8 @@ def judges(config: Config, world: SelfJudgedSorting, generator: LanguageGenerato
     from plaudit.rewards.generative.likelihood import ResponseLogProbability
     from plaudit.rewards.generative.self_evaluation import SelfEvaluation, labelled_samples, with_beginnings
 
-    engine, prompts = LiveEngine(generator), world.prompts("train", config.train_prompts, derive_seed(seed, "taught"))
-    drawn = generator.rollout(prompts, 2, how=world.sampling, seed=derive_seed(seed, "own samples")).batch
+    engine, prompts = LiveEngine(generator), world.prompts("train", config.train[0], derive_seed(seed, "taught"))
+    drawn = generator.rollout(prompts, config.train[1], how=world.sampling, seed=derive_seed(seed, "own samples")).batch
     found: dict[str, BaseReward] = {}
     for name, labels in (("self-evaluation", "win_or_tie"), ("win only", "win_only")):
         data = with_beginnings(labelled_samples(drawn, world.truth.score(drawn), labels=labels), 1, seed, engine)
@@ -190,11 +190,10 @@ RECIPE = Recipe(
     notes=(
         "The card's other task, sorting (3 to 12 digits), with 3 layers of width 96. On its first, chains of sums, a start model "
         "right 46 times in 100 learned no self-evaluation: AUROC 0.53 after 12000 rows. It was left before any search had run.",
-        "2000 prompts with two samples and one beginning of each for self-evaluation, where the card has 4000.",
+        "Taught on 2000 prompts with 2 samples and one beginning of each (the card: 4000); the start model has seen 9000 examples.",
+        "Tried on one seed, AUROC of p for being right: 0.70 so, 0.68 to 0.70 with twice the steps, or 8 samples of 1000 prompts.",
         "Ties at |R1 - R2| <= eps: the card's strict R1 > R2 - eps would call equal rewards lost by both at eps = 0.",
-        "Fixed best-of-n at a mean of n: its expectation over all ways to draw n of 16 samples, with less noise than one draw.",
-        "tau: the largest with at most 3 samples a test prompt; chosen by cost, not by quality.",
-        "A finished response without text has no score and is never chosen; the card gives it p = 0.",
-        "When asked, the adapted model reads the conversation anew, instead of the question alone on the kept states.",
+        "Fixed best-of-n: expectation over all draws of n of 16 samples. tau: the largest with at most 3 samples a test prompt.",
+        "A finished response without text has no score and is never chosen (card: p = 0). The adapted model reads it all anew.",
     ),
 )
