@@ -33,6 +33,7 @@ WORLDS: dict[str, Builder] = {
     "reasoning_gym": _built("reasoning_gym:ReasoningGymWorld"),
     "scenes": _built("scenes:Scenes"),
     "set": _built("sets:SetWorld"),
+    "sorting": _built("self_judged:SelfJudgedSorting"),
     "strings": _built("strings:StringWorld"),
 }
 """What `build_world` knows."""
