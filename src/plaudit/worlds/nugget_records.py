@@ -30,16 +30,14 @@ def _words(text: str) -> tuple[str, ...]:
 
 FORMATS = ("csv", "numbered", "markdown", "pipe_separated")
 """Four of the ten formats: those that words and single marks can write."""
-NAMES = _words("ada ben cleo dan eva finn gus hana ira jon kai lea max nia otto pia quin rhea sam tess ugo vera wim yara")
-ALIASES = _words(
-    "owl fox elk bee cat dog hen jay kite lark mole newt otter pike quail raven seal toad urchin vole wren yak zebra asp"
-)
+NAMES = _words("ada ben cleo dan eva finn gus hana ira jon kai lea")
+ALIASES = _words("owl fox elk bee cat dog hen jay kite lark mole newt")
 """By place, what each name is also called; short answers use it."""
-RARE = _words("abel bora cira dov enzo fern gita hugo inez jude kira liam")
+RARE = _words("abel bora cira dov enzo fern")
 """Names that no training call shows: the long tail of short answers."""
-DEEDS = ("built", "sold", "found", "drew")
-THINGS = _words("mill boat lamp harp coin map ring bell drum kiln loom sled vase axe flag cart")
-TIMES = ("early", "late", "twice", "once", "today", "alone", "again", "abroad")
+DEEDS = ("built", "sold", "found")
+THINGS = _words("mill boat lamp harp coin map ring bell drum kiln")
+TIMES = ("early", "late", "twice", "once", "today", "again")
 TEMPLATES = (
     "{name} {deed} the {thing} {time}",
     "{time} {name} {deed} the {thing}",
@@ -95,13 +93,13 @@ class RecordWorld(TextWorld):
     """
 
     name = "nugget-records"
-    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=3000, epochs=4, batch_rows=16, learning_rate=3e-3)}
-    decoder = Decoder(layers=3, width=96, heads=4, context=192)
+    levels: ClassVar[Mapping[str, Level]] = {"start": Level(demonstrations=3000, epochs=8, batch_rows=16, learning_rate=3e-3)}
+    decoder = Decoder(layers=2, width=64, heads=4, context=192)
     sampling = Sampling(max_tokens=64, temperature=1.0)
 
-    def __init__(self, *, most: int = 5, short: float = 0.2) -> None:
-        if not (1 <= most <= 9 and 0 <= short <= 1):
-            raise UserError(f"a call has 1 to 9 facts and a share of short answers from 0 to 1, not {most} and {short:g}")
+    def __init__(self, *, most: int = 4, short: float = 0.2) -> None:
+        if not (1 <= most <= 5 and 0 <= short <= 1):
+            raise UserError(f"a call has 1 to 5 facts and a share of short answers from 0 to 1, not {most} and {short:g}")
         self.most, self.short = most, short
         self.settings = {"most": most, "short": short}
         self.truth = NuggetReward()
