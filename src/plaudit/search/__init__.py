@@ -1,1 +1,1 @@
-"""Search: spends inference compute on a generator and a reward. One budget meter, each search beside its equal-budget baseline."""
+"""Search: spends inference compute on a generator and a reward. One budget meter, and a baseline of equal budget for each."""

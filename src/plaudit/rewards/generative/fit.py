@@ -51,13 +51,9 @@ def fit_judge(
     from plaudit.fitting import ShuffledRows, train
 
     engine, readout = _checked(judge)
-    places = {label.value: place for place, label in enumerate(readout.labels)}
-    low, high = min(places), max(places)
-    soft = among_labels and len(places) == 2 and all(low <= value <= high for value in values)
-    if len(values) != len(batch) or (unknown := [] if soft else sorted(set(values) - set(places))):
-        raise ValueError(
-            f"{len(values)} values for {len(batch)} rows" if len(values) != len(batch) else f"no label is {unknown[0]:g}"
-        )
+    if len(values) != len(batch):
+        raise ValueError(f"{len(values)} values for {len(batch)} rows")
+    shares = _label_shares(values, readout, between=among_labels)
     requests = [judge.requests(batch, row)[0] for row in range(len(batch))]
 
     def loss(rows: list[int]) -> Loss:
@@ -65,12 +61,9 @@ def fit_judge(
         usable = [place for place, status in enumerate(found.status) if status is Status.OK]
         if not usable:
             raise ValueError(f"no row of a batch can be judged: {found.detail[0]}")
-        log_probs = found.log_probs.log_softmax(dim=1) if among_labels else found.log_probs
-        if soft:
-            share = log_probs.new_tensor([(values[rows[place]] - low) / (high - low) for place in usable])
-            kept = log_probs[usable]
-            return Loss(-(share * kept[:, places[high]] + (1 - share) * kept[:, places[low]]).sum())
-        return Loss(-sum(log_probs[place, places[values[rows[place]]]] for place in usable))  # type: ignore[arg-type]
+        log_probs = (found.log_probs.log_softmax(dim=1) if among_labels else found.log_probs)[usable]
+        wanted = log_probs.new_tensor([shares[rows[place]] for place in usable])
+        return Loss(-(wanted * log_probs.masked_fill(wanted == 0, 0.0)).sum())
 
     model = engine.causal_model.model
     shuffled = ShuffledRows(len(batch), batch_rows, seed)
@@ -83,6 +76,21 @@ def fit_judge(
     # stored verdicts of the old weights must not be taken for those of the new ones
     engine.version = content_key(engine.version, "fitted", labelled, repr(config), batch_rows, epochs, layers, seed)
     return result
+
+
+def _label_shares(values: Sequence[float], readout: OptionsReadout, *, between: bool) -> list[list[float]]:
+    """[B][K] what each row teaches of each label: all of one, or of two labels, where `between` allows it, a share of either.
+
+    Raises ValueError for a value that is no label's.
+    """
+    places = {label.value: place for place, label in enumerate(readout.labels)}
+    low, high = min(places), max(places)
+    if between and len(places) == 2 and all(low <= value <= high for value in values):
+        parts = [(value - low) / (high - low) for value in values]
+        return [[part if place == places[high] else 1 - part for place in range(2)] for part in parts]
+    if unknown := sorted(set(values) - set(places)):
+        raise ValueError(f"no label is {unknown[0]:g}")
+    return [[float(place == places[value]) for place in range(len(readout.labels))] for value in values]
 
 
 def _checked(judge: Judge) -> tuple[LocalEngine, OptionsReadout]:
