@@ -1,9 +1,11 @@
-"""Fits the small reward that comes with the package, and says how well it judges beside length and the embedded judge.
+"""Fits the small rewards that come with the package, and says how well they judge beside length and the embedded judge.
 
-    python -m benchmarks.small_reward --data ../shared/data --out src/plaudit/assets/plaudit-small --json small_reward.json
+    python -m benchmarks.small_reward --data ../shared/data --assets src/plaudit/assets --json small_reward.json
 
-It is fitted on sets with an MIT or Apache licence, on four fifths of their prompts. Held-out prompts of these sets, and sets
-that it never saw, are judged by all three. Texts of tests that training has, exactly or nearly, are left out and counted.
+They are fitted on sets with an MIT or Apache licence, on four fifths of their prompts: one reward on all of them, one on those
+whose labels say what is more helpful, one on those that say what is less harmful, since the two contradict each other. Held-out
+prompts of the sets, and sets that were never seen, are judged by all. Texts of tests that training has, exactly or nearly, are
+left out and counted.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from plaudit.curation.factory import split_prompts
 from plaudit.curation.leakage import find_leaks
@@ -25,6 +26,7 @@ from plaudit.judging.easy import judge
 from plaudit.judging.results import RowResult
 from plaudit.rewards.base import BaseReward
 from plaudit.rewards.catalogue import Resolver
+from plaudit.store import Store
 from plaudit.trust.agreement import Measured, accuracy, baseline_results
 from plaudit.trust.compare import Comparison, Side, cases_of, compare
 
@@ -33,6 +35,12 @@ FITTED = {
     "hh_rlhf harmless": "hh_rlhf/harmless_base_test.jsonl.gz",
     "pandalm": "pandalm/testset_v1.jsonl.gz",
 }
+REWARDS = {
+    "plaudit-small": tuple(FITTED),
+    "plaudit-small-helpful": ("hh_rlhf helpful", "pandalm"),
+    "plaudit-small-harmless": ("hh_rlhf harmless",),
+}
+"""Each reward, and the sets that it is fitted on."""
 NEVER_SEEN = {
     "llmbar natural": "llmbar/natural.jsonl",
     "llmbar adversarial": "llmbar/adversarial_*.jsonl",
@@ -49,8 +57,10 @@ class Options:
     """Settings of the fit, chosen on the validation part of what is fitted on."""
 
     data: Path = Path("../shared/data")
-    out: Path | None = None
-    """Folder for the reward; nothing is written without it."""
+    assets: Path | None = None
+    """Folder for the folders of the rewards; nothing is written without it."""
+    rewards: tuple[str, ...] = tuple(REWARDS)
+    """Which of them."""
     layers: int = 16
     pooling: str = "mean"
     precision: str = "bfloat16"
@@ -61,9 +71,13 @@ class Options:
     weight_decay: float = 10.0
     epochs: int = 60
     judge_rows: int = 50
-    """Rows of each set that the embedded judge reads, which is slow; all of hh_rlhf and hhh_alignment. 0: none."""
+    """Rows that the embedded judge, which is slow, reads of each set in `judge_sets`, and all of hh_rlhf's. 0: none."""
+    judge_sets: tuple[str, ...] = ("pandalm", *NEVER_SEEN)
+    """What it reads, besides hh_rlhf."""
     most_rows: int = 300
     """Rows of each set that are judged at most."""
+    store: Path | None = None
+    """Where the embedded judge's verdicts are kept, so that a second run does not ask again."""
     json: Path | None = None
 
 
@@ -75,7 +89,7 @@ def rows_of(data: Path, pattern: str) -> list[Row]:
     return [row for path in paths for row in read_rows(str(path)) if row.gold is not None]
 
 
-def fitted(options: Options, train: Sequence[Row], precision: str) -> Any:
+def fitted(options: Options, name: str, train: Sequence[Row]) -> Any:
     """The reward, fitted on rows, and its report."""
     from plaudit.fitting import FitConfig
     from plaudit.rewards.learned.backbones import TextBackbone
@@ -83,9 +97,9 @@ def fitted(options: Options, train: Sequence[Row], precision: str) -> Any:
     from plaudit.rewards.learned.heads import BradleyTerryReward
     from plaudit.rewards.learned.labels import labelled_rows
 
-    backbone = TextBackbone("smollm2", layers=options.layers, pooling=options.pooling, precision=precision)  # type: ignore[arg-type]
+    backbone = TextBackbone("smollm2", layers=options.layers, pooling=options.pooling, precision=options.precision)  # type: ignore[arg-type]
     reward = BradleyTerryReward(backbone, hidden=(options.hidden,), dropout=options.dropout)
-    reward.name = "plaudit-small"
+    reward.name = name
     optimiser = FitConfig(learning_rate=options.learning_rate, weight_decay=options.weight_decay)
     config = RewardFitConfig(epochs=options.epochs, optimiser=optimiser, patience=8)
     return reward, fit(reward, labelled_rows(train, "pairs").data, config)
@@ -102,9 +116,9 @@ def in_full_precision(reward: Any) -> Any:
     return whole
 
 
-def judged(rows: Sequence[Row], reward: BaseReward) -> list[RowResult]:
+def judged(rows: Sequence[Row], reward: BaseReward, store: Store | None = None) -> list[RowResult]:
     """Results in the order of the rows."""
-    return judge(list(rows), reward).results
+    return judge(list(rows), reward, store=store).results
 
 
 @dataclass
@@ -126,17 +140,18 @@ class Measurement:
 
 
 def measured(
-    rows: list[Row], leaked: int, reward: BaseReward, whole: BaseReward, zero_shot: BaseReward | None, few: int
+    rows: list[Row], leaked: int, reward: BaseReward, whole: BaseReward, others: dict[str, list[RowResult]]
 ) -> Measurement:
-    """Accuracy of the judges, and of the reward minus each of them on the rows that both judged."""
+    """Accuracy of the reward and of the others, and of the reward minus each of them on the rows that both judged."""
     results = judged(rows, reward)
-    others = {"longest": baseline_results(rows)["longest"]}
-    if zero_shot is not None and few:
-        others["embedded judge"] = judged(rows[:few], zero_shot)
-    differences = {name: difference(found, results[: len(found)]) for name, found in others.items()}
+    place = {(result.row.source, result.row.number): number for number, result in enumerate(results)}
+    differences = {
+        name: difference(found, [results[place[one.row.source, one.row.number]] for one in found])
+        for name, found in others.items()
+    }
     again = judged(rows[:5], whole)
     apart = max(abs(a - b) for x, y in zip(results, again, strict=False) for a, b in zip(x.values, y.values, strict=True))  # type: ignore[operator]
-    accuracies = {name: accuracy(found) for name, found in {"plaudit-small": results, **others}.items()}
+    accuracies = {name: accuracy(found) for name, found in {"reward": results, **others}.items()}
     return Measurement(len(rows), leaked, accuracies, differences, apart)
 
 
@@ -146,59 +161,73 @@ def difference(first: Sequence[RowResult], second: Sequence[RowResult]) -> Compa
     return compare(*sides).sets[0]
 
 
+class Others:
+    """What is compared with: the longest response, and the embedded judge on some rows of each set, asked once."""
+
+    def __init__(self, options: Options) -> None:
+        from plaudit.engines.catalogue import DEFAULT, open_engine
+
+        self.options = options
+        self.store = None if options.store is None else Store(str(options.store))
+        self.judge = Resolver(lambda: open_engine(DEFAULT, None)).resolve("yes-token") if options.judge_rows else None
+
+    def results(self, name: str, rows: Sequence[Row]) -> dict[str, list[RowResult]]:
+        """By judge; the embedded judge reads all held-out conversations, and `judge_rows` of the other sets."""
+        found = {"longest": baseline_results(rows)["longest"]}
+        of = name.partition(",")[0]
+        if self.judge is not None and (of in self.options.judge_sets or of.startswith("hh_rlhf")):
+            few = self.options.most_rows if of.startswith("hh_rlhf") else self.options.judge_rows
+            # spread over the set, whose parts stand one after the other
+            found["embedded judge"] = judged(rows[:: -(-len(rows) // few)], self.judge, self.store)
+        return found
+
+
 def main(options: Options) -> None:
     """Fit, write and measure."""
-    console = Console(width=160)
-    train, tests = [], {}
-    for name, pattern in FITTED.items():
-        told, held, _ = split_prompts(rows_of(options.data, pattern))
-        train += told
-        tests[f"{name}, held-out prompts"] = held
-    tests |= {f"{name}, never seen": rows_of(options.data, pattern) for name, pattern in NEVER_SEEN.items()}
-    reward, report = fitted(options, train, options.precision)
-    whole = in_full_precision(reward)
-    from plaudit.engines.catalogue import DEFAULT, open_engine
+    console, others = Console(width=160), Others(options)
+    parts = {name: split_prompts(rows_of(options.data, pattern))[:2] for name, pattern in FITTED.items()}
+    unseen = {f"{name}, never seen": rows_of(options.data, pattern) for name, pattern in NEVER_SEEN.items()}
+    content: dict[str, Any] = {}
+    for name in options.rewards:
+        train = [row for of in REWARDS[name] for row in parts[of][0]]
+        tests = {f"{of}, held-out prompts": parts[of][1] for of in REWARDS[name]} | unseen
+        reward, report = fitted(options, name, train)
+        whole = in_full_precision(reward)
+        said: dict[str, Measurement] = {}
+        for test, rows in tests.items():
+            clean, leaks = find_leaks(train, rows)
+            clean = clean[: options.most_rows]
+            found = said[test] = measured(clean, len(leaks.leaked), reward, whole, others.results(test, clean))
+            told = [f"{judge} {words(one)}" for judge, one in found.accuracies.items()]
+            gaps = [f"minus {judge} {words(one.difference.measured)}" for judge, one in found.differences.items()]
+            console.print(
+                f"{name} on {test}, {found.rows} rows, {found.leaked} left out:", "; ".join(told + gaps), highlight=False
+            )
+        content[name] = {"fitted": report.to_json(), "sets": {test: found.to_json() for test, found in said.items()}}
+        if options.assets is not None:
+            from plaudit.rewards.learned.report import model_card
 
-    zero_shot = Resolver(lambda: open_engine(DEFAULT, None)).resolve("yes-token") if options.judge_rows else None
-    said: dict[str, Measurement] = {}
-    table = Table(
-        "set", "rows", "left out", "plaudit-small", "longest", "embedded judge", "minus longest", "minus embedded judge"
-    )
-    for name, rows in tests.items():
-        clean, leaks = find_leaks(train, rows)
-        few = options.most_rows if name.startswith("hh") and options.judge_rows else options.judge_rows
-        found = said[name] = measured(clean[: options.most_rows], len(leaks.leaked), reward, whole, zero_shot, few)
-        accuracies = [words(found.accuracies.get(judge)) for judge in ("plaudit-small", "longest", "embedded judge")]
-        gaps = [
-            words(one.difference.measured) if one else "-" for one in map(found.differences.get, ("longest", "embedded judge"))
-        ]
-        table.add_row(name, str(found.rows), str(found.leaked), *accuracies, *gaps)
-        console.print(name, *accuracies, *gaps, highlight=False)
-    console.print(table)
-    content = {"fitted": report.to_json(), "sets": {name: found.to_json() for name, found in said.items()}}
-    if options.out is not None:
-        from plaudit.rewards.learned.report import model_card
-
-        whole.save(options.out, texts={"README.md": model_card(whole, report) + worth(content["sets"])})
-    if options.json is not None:
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            card = model_card(whole, report) + worth(REWARDS[name], content[name]["sets"])
+            whole.save(options.assets / name, texts={"README.md": card})
+        if options.json is not None:
+            options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def worth(sets: dict[str, Any]) -> str:
+def worth(fitted_on: Sequence[str], sets: dict[str, Any]) -> str:
     """What the model card says of it, from the sets as they stand in the JSON."""
     lines = [
         "",
         "## What it is worth",
         "",
-        f"Fitted on {', '.join(FITTED)} (MIT and Apache licences), four fifths of the prompts; texts that training has are",
+        f"Fitted on {', '.join(fitted_on)} (MIT and Apache licences), four fifths of the prompts; texts that training has are",
         "left out of the tests. Per cent of pairs ordered as labelled, 95 % intervals over prompts; chance is 50. The",
-        "embedded judge reads the first rows of a set only; the last column is the difference on these.",
+        "embedded judge reads some rows of a set only, spread over it; the last column is the difference on these.",
         "",
-        "| set | rows | plaudit-small | longest response | embedded judge | minus the judge |",
+        "| set | rows | this reward | longest response | embedded judge | minus the judge |",
         "|---|---|---|---|---|---|",
     ]
     for name, found in sets.items():
-        told = [cell(found["accuracy"].get(judge)) for judge in ("plaudit-small", "longest", "embedded judge")]
+        told = [cell(found["accuracy"].get(judge)) for judge in ("reward", "longest", "embedded judge")]
         gap = cell((found["against"].get("embedded judge") or {}).get("difference"))
         lines.append(f"| {name} | {found['rows']} | {' | '.join(told)} | {gap} |")
     return "\n".join(lines) + "\n"
