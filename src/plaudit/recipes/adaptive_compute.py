@@ -190,7 +190,7 @@ RECIPE = Recipe(
     notes=(
         "The card's other task, sorting (3 to 12 digits), with 3 layers of width 96. On its first, chains of sums, a start model "
         "right 46 times in 100 learned no self-evaluation: AUROC 0.53 after 12000 rows. It was left before any search had run.",
-        "Taught on 2000 prompts with 2 samples and one beginning of each (the card: 4000); the start model saw 9000 examples.",
+        "Taught on 2000 prompts, 2 samples and one beginning of each (the card: 4000). Start model: 9000 examples, 0.57 right.",
         "Tried on one seed, AUROC of p for being right: 0.70 so, 0.61 to 0.70 at other rates, with more steps or more samples.",
         "Ties at |R1 - R2| <= eps: the card's strict R1 > R2 - eps would call equal rewards lost by both at eps = 0.",
         "Fixed best-of-n: expectation over all draws of n of 16 samples. tau: the largest with at most 3 samples a test prompt.",
