@@ -190,7 +190,7 @@ RECIPE = Recipe(
     needs={"accelerate": "train"},
     notes=(
         "All terms are added and lie between 1 and 3; the judge copies each term and looks each sum up among the candidates.",
-        "A decoder of 2 layers, width 64 (card: 128); 150 updates of 8 items x 4. The scalar head starts from the judge's layers.",
+        "A decoder of 2 layers, width 64 (card: 128); 150 updates of 8 x 4. The scalar head starts from the judge's layers.",
         "Votes are those of the judge before RL, at temperature 1; the paper's are of the judge after RL, at 0.5.",
         "The filter leaves no wrong sums but those that cancel out: votes differ by the judge's own errors and by its guesses.",
         "vote@k is the mean over subsets of the 16 stored votes; tied results share the credit, no scores at all are wrong.",
