@@ -44,12 +44,12 @@ class Config(RecipeConfig):
     """
 
     levels: tuple[float, float, float] = (0.25, 0.5, 0.8)
-    solver_steps: int = 130
+    solver_steps: int = 180
     bench: tuple[int, int] = (200, 8)
-    training: tuple[int, int] = (500, 6)
-    steps: int = 150
+    training: tuple[int, int] = (1200, 6)
+    steps: int = 200
     rows: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     traces: int = 2
     updates: int = 120
     prompts: int = 8
@@ -65,8 +65,8 @@ class Config(RecipeConfig):
     held_out: int = 300
 
 
-def arms(config: Config, world: DigitSums, base: Any, items: Sequence[JudgingItem], seed: int, budget: Budget) -> dict[str, Arm]:
-    """The five judges, all from the same base, on the same items and for as many supervised steps."""
+def arms(config: Config, world: DigitSums, items: Sequence[JudgingItem], seed: int, budget: Budget) -> dict[str, Arm]:
+    """The five judges, all from the same random weights, on the same items and for as many supervised steps."""
     from plaudit.curation.judging_items import items_to_batch
     from plaudit.curation.traces import build_traces
     from plaudit.generators.language.engine import LiveEngine
@@ -77,6 +77,7 @@ def arms(config: Config, world: DigitSums, base: Any, items: Sequence[JudgingIte
     from plaudit.worlds.digit_judges import right_above_wrong, untrained_scalar
     from plaudit.worlds.digit_sums import Checker
 
+    base = world.untrained(derive_seed(seed, "judges"))
     batch, gold = items_to_batch(items)
     asked = judging_prompts(world.contract, batch, gold)
     verdict = VerdictReward(world.contract)
@@ -109,14 +110,14 @@ def run(config: Config, seed: int) -> Figures:
     from plaudit.worlds.digit_sums import DigitSums, right_share
 
     world, budget, context = DigitSums(), Budget(), Context(seed=seed)
-    solvers, base = solvers_of(world, config.levels, steps=config.solver_steps, rows=config.rows, seed=seed)
+    solvers = solvers_of(world, config.levels, steps=config.solver_steps, rows=config.rows, seed=seed)
     bench, report = items_of(world, solvers, "test", config.bench, seed)
     learned, _ = items_of(world, {name: solvers[name] for name in SEEN}, "train", config.training, seed)
     learned, leaks = decontaminated(learned, bench, near=None)
     values: dict[str, float | None] = {"bench/items": float(report.items), "bench/one class": float(report.one_class)}
     values |= {"training/items": float(len(learned)), "training/leaked": float(len(leaks.leaked))}
     judges: dict[str, Judged] = {VERIFIER: (world.truth.score, 0.5)}
-    for name, arm in arms(config, world, base, learned, seed, budget).items():
+    for name, arm in arms(config, world, learned, seed, budget).items():
         told = judging_bench(arm.reward, bench, threshold=None if name == SCALAR else 0.5, context=context)
         values |= bench_figures(name, told, SEEN, UNSEEN)
         reward = arm.reward
@@ -186,9 +187,10 @@ RECIPE = Recipe(
         "Questions ask for the check digit of six digits modulo 10, of one length, instead of chains of 5 to 7 terms with signs.",
         "Judges see the final digit alone, as the paper's judges see the final part: with the working in sight, one verdict "
         "token could check all steps at once.",
-        "All judges start from the strongest solver, as the paper's start from a model that can reason.",
-        "Items whose traces are all right are kept: the card drops them, and here nearly every wrong answer is judged wrong by "
-        "every trace, so that dropping those would leave traces of right answers only.",
+        "All judges start from the same random weights: from a solver's, tried first, sums at another distance are learned late.",
+        "Thinking judges begin their sum with the answer and end at 0 where it is right. With the answer added last, subtracted "
+        "or compared, as tried before, they stayed at chance in up to 150 steps: that one step was not learned.",
+        "Items whose traces are all right are kept, unlike on the card: nearly all traces of wrong answers are right.",
         "Thinking judges write at temperature 1, on the bench too; the verdict token of the others is the likelier one.",
         "Bradley-Terry scores are read at their best threshold on the bench itself, which favours them; DPO pairs use it too.",
         "Answers without a digit are no items; equal final digits of a solver to a question are one item.",

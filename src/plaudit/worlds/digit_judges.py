@@ -22,16 +22,16 @@ SEEN, UNSEEN = ("middle", "strong"), "other"
 
 def solvers_of(
     world: DigitSums, levels: tuple[float, float, float], *, steps: int, rows: int, seed: int
-) -> tuple[dict[str, LanguageGenerator], LanguageGenerator]:
-    """(weak, middle and strong copies of one decoder on its way and a middling one of another, the base of the judges).
+) -> dict[str, LanguageGenerator]:
+    """Weak, middle and strong copies of one decoder on its way, and a middling one of another.
 
-    The base is the first decoder at the end. Raises KeyError where training never reaches a level.
+    Raises KeyError where training never reaches a level.
     """
     size: dict[str, Any] = {"steps": steps, "every": 4, "rows": rows, "rate": 3e-3}
     series = solver_series(world, levels, **size, seed=derive_seed(seed, "solver"))
     other = solver_series(world, levels[1:2], **size, seed=derive_seed(seed, "other solver"))
     found = {name: series[level] for name, level in zip(("weak", *SEEN), levels, strict=True)}
-    return {**found, UNSEEN: other[levels[1]]}, series[1.0]
+    return {**found, UNSEEN: other[levels[1]]}
 
 
 def items_of(

@@ -2,8 +2,9 @@
 
 `381726=` is answered by `3129173`: the running sums from the first digit on, then the check digit, which makes the sum 0. It is
 the answer; all before it is the working. A judge sees the question and an answer without its working, `381726=` and `3`, and
-writes `3129170>+` (it added all up, the answer included, and came to 0: right), `3129170,3129170>+` (it checked twice), or
-only `>+`.
+writes `3645240>+` (it began with the answer, added all digits and came to 0: right), `3645240,3645240>+` (it checked twice), or
+only `>+`. Each digit so stands at one distance from the sum that adds it; an answer added last stands at another, and a tiny
+decoder does not learn that one addition in the time in which it learns all others.
 
 All digits are added: a subtracted digit is its complement, so signs would only lengthen the texts.
 """
@@ -141,7 +142,7 @@ class DigitSums(TextWorld):
 
 
 class Checker:
-    """Writes judgements of `DigitSums`: adds up, once or twice, the answer included, and says whether that comes to 0.
+    """Writes judgements of `DigitSums`: adds all digits to the answer, once or twice, and says whether that comes to 0.
 
     wrong: share of running sums that are off. twice: share of judgements that check twice (the second check decides).
     A writer in the sense of `curation.traces`.
@@ -169,7 +170,7 @@ class Checker:
         checks: list[str] = []
         for _ in range(2 if draw.random() < self.twice else 1):
             errors = [draw.randint(1, 9) if draw.random() < self.wrong else 0 for _ in asked[1]]
-            checks.append(running_sums(asked[1] + asked[2], errors))
+            checks.append(running_sums(asked[2] + asked[1], errors))
         return f"{','.join(checks)}>{'+' if checks[-1][-1] == '0' else '-'}"
 
 
