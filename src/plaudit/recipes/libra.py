@@ -57,10 +57,10 @@ class Config(RecipeConfig):
     rl_rate: float = 3e-4
     expected: int = 9
     longest: int = 22
-    unlabelled: int = 300
+    unlabelled: int = 1000
     answers: int = 4
     votes: int = 3
-    dpo_steps: int = 16
+    dpo_steps: int = 32
     dpo_rate: float = 1e-4
     held_out: int = 300
 
@@ -185,11 +185,11 @@ RECIPE = Recipe(
     needs={"accelerate": "train"},
     notes=(
         "Questions ask for the check digit of six digits modulo 10, of one length, instead of chains of 5 to 7 terms with signs.",
-        "Judges see the final digit alone, as the paper's judges see the final part: with the working in sight, one verdict "
-        "token could check all steps at once.",
+        "Judges see the final digit alone, as the paper's see the final part: with the working, one token could check all steps.",
         "All judges start from the same random weights: from a solver's, tried first, sums at another distance are learned late.",
         "Thinking judges begin their sum with the answer and end at 0 where it is right. With the answer added last, subtracted "
         "or compared, as tried before, they stayed at chance in up to 150 steps: that one step was not learned.",
+        "Half of the traces check twice, at random. Only after a check that is not 0, on one seed: rl 10 points lower.",
         "Items whose traces are all right are kept, unlike on the card: nearly all traces of wrong answers are right.",
         "Thinking judges write at temperature 1, on the bench too; the verdict token of the others is the likelier one.",
         "Bradley-Terry scores are read at their best threshold on the bench itself, which favours them; DPO pairs use it too.",
