@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -224,3 +227,28 @@ def test_the_filter_is_a_program_that_ends():
 def test_executions_compare_by_what_they_say():
     assert Execution("ok", "1") == Execution("ok", "1")
     assert not Execution("wrong").ok
+
+
+def test_packages_below_the_temporary_folder_stay_in_sight(tmp_path, monkeypatch):
+    """An environment that was made below /tmp: each execution has a new empty /tmp, but for these folders."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        (folder / "a_module.py").write_text("value = 7\n")
+        monkeypatch.setattr(module, "_visible", with_folder(module._visible, str(folder)))
+        with Sandbox(SHORT, strict=False, packages=True) as opened:
+            assert opened.run("import a_module; print(a_module.value)").stdout == "7\n"
+            if all(one.given for one in opened.guarantees().values()):
+                assert opened.run(f"open({str(folder / 'new')!r}, 'w')").status == "error"
+                assert opened.run("import os; open('/tmp/own', 'w'); print(len(os.listdir('/tmp')))").stdout == "2\n"
+        assert [path.name for path in folder.iterdir() if path.suffix == ".py"] == ["a_module.py"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def with_folder(visible, folder):
+    def more(packages):
+        found = visible(packages)
+        return {**found, "sources": [*found["sources"], folder], "packages": [*found["packages"], folder]}
+
+    return more

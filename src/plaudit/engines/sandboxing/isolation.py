@@ -15,12 +15,14 @@ from collections.abc import Sequence
 NEW_MOUNT, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 ALL = NEW_MOUNT | NEW_UTS | NEW_IPC | NEW_PID | NEW_NET
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
-_DETACH = 2
+_DETACH, _MOVE = 2, 8192
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_CAPBSET_DROP = 1, 36, 24
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPABILITIES_3 = 0x20080522
 FIRST_USER, USERS = 61184, 4000
 """Unprivileged user ids: one an execution, so that processes and files of two executions never belong to one user."""
+FRESH = "/fresh"
+"""Where the temporary folder of an execution is put together, before it is moved to /tmp."""
 ROOT = "/sys"
 """Where the small root is put together: a folder of every Linux system in which no program lives."""
 
@@ -103,7 +105,7 @@ def small_root(sources: Sequence[str], links: Sequence[tuple[str, str]]) -> None
     for path, target in links:
         with contextlib.suppress(FileExistsError):
             os.symlink(target, ROOT + path)
-    for folder in ("/tmp", "/old"):
+    for folder in ("/tmp", "/old", FRESH):
         os.makedirs(ROOT + folder, exist_ok=True)
     os.chdir(ROOT)
     number = _PIVOT_ROOT[os.uname().machine]
@@ -129,9 +131,18 @@ def _show(path: str) -> None:
         mount(path, target, None, _BIND)
 
 
-def empty_temporary_folder(size: int) -> None:
-    """A new empty /tmp of at most `size` bytes for the namespace of this process, gone with it. Raises OSError."""
-    mount("none", "/tmp", "tmpfs", _NO_SUID | _NO_DEVICES, f"size={size},nr_inodes=4096,mode=1777")
+def empty_temporary_folder(size: int, kept: Sequence[str] = ()) -> None:
+    """A new empty /tmp of at most `size` bytes for the namespace of this process, gone with it. Raises OSError.
+
+    kept: folders of the small root below /tmp (an environment may have been made there); they stay in sight, read-only.
+    """
+    mount("none", FRESH, "tmpfs", _NO_SUID | _NO_DEVICES, f"size={size},nr_inodes=4096,mode=1777")
+    for path in kept:
+        if os.path.isdir(path):
+            place = FRESH + path.removeprefix("/tmp")
+            os.makedirs(place, exist_ok=True)
+            mount(path, place, None, _BIND | _RECURSIVE)
+    mount(FRESH, "/tmp", None, _MOVE)
 
 
 def become_nobody(user: int | None) -> None:

@@ -64,7 +64,7 @@ def main(control: int, setup: dict[str, Any]) -> None:
     gc.collect()
     gc.freeze()  # what is there is never collected, so its pages stay shared with every child
     send(sandbox, {"place": place.__dict__})
-    _serve(sandbox, place)
+    _serve(sandbox, place, [path for path in setup["sources"] if path.startswith("/tmp/")])
 
 
 def _become_first_process(sandbox: socket.socket) -> None:
@@ -86,7 +86,7 @@ def _small_root(sources: list[str], links: list[list[str]]) -> bool:
     return True
 
 
-def _serve(sandbox: socket.socket, place: Place) -> None:
+def _serve(sandbox: socket.socket, place: Place, kept: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     number = 0
@@ -100,7 +100,7 @@ def _serve(sandbox: socket.socket, place: Place) -> None:
                 isolation.die_with_parent()
                 sandbox.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                Runner(socket.socket(fileno=descriptors[0]), place, number).run()
+                Runner(socket.socket(fileno=descriptors[0]), place, number, kept).run()
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -112,8 +112,8 @@ def _serve(sandbox: socket.socket, place: Place) -> None:
 class Runner:
     """One execution, or one session of them: starts the child, keeps the clock, reads its output, and answers the sandbox."""
 
-    def __init__(self, asked: socket.socket, place: Place, number: int) -> None:
-        self.asked, self.place = asked, place
+    def __init__(self, asked: socket.socket, place: Place, number: int, kept: list[str]) -> None:
+        self.asked, self.place, self.kept = asked, place, kept
         self.user = isolation.FIRST_USER + (os.getpid() + number) % isolation.USERS if place.user else None
 
     def run(self) -> None:
@@ -125,7 +125,7 @@ class Runner:
         if self.place.namespaces:
             isolation.unshare(isolation.NEW_PID | isolation.NEW_IPC | (isolation.NEW_MOUNT if self.place.files else 0))
         if self.place.files:
-            isolation.empty_temporary_folder(self.limits["file_bytes"])
+            isolation.empty_temporary_folder(self.limits["file_bytes"], self.kept)
         else:
             isolation.adopt_orphans()
         if not first["session"]:

@@ -37,23 +37,19 @@ def fit_judge(
 ) -> TrainResult:
     """Train the judge's own model on rows whose verdict is known. The engine's weights change in place.
 
-    values: [B], each the value of one of the contract's labels. layers: only so many layers at the top are trained, with the
-    last norm (the output head of a model that shares it with its input embeddings stays); None: all weights.
+    values: [B], each the value of one of the contract's labels. layers: only so many at the top are trained, with the last norm
+    (an output head that is shared with the input embeddings stays); None: all weights.
     modules: weights beside the model's that are trained instead of them (an adapter, which the caller has switched on).
     among_labels: the label's probability among the labels is taught, as it is read, instead of that among all tokens; a value
-    between those of two labels then stands for a share of either.
-    Rows that do not fit the model teach nothing; ValueError where a whole batch does not.
+    between those of two labels then stands for a share of either. Rows that do not fit the model teach nothing.
 
     Raises SpecError unless the judge is pointwise, reads the probability of labels without a rubric, and runs on a `LocalEngine`
-    that keeps no prefixes (`prefix_cache=0`: kept keys and values would be those of old weights); ValueError for a value that
-    is no label's, or a number of values that is not the batch's.
+    without kept prefixes (`prefix_cache=0`: they would be of old weights), ValueError for values or a batch that do not fit.
     """
     from plaudit.fitting import ShuffledRows, train
 
     engine, readout = _checked(judge)
-    if len(values) != len(batch):
-        raise ValueError(f"{len(values)} values for {len(batch)} rows")
-    shares = _label_shares(values, readout, between=among_labels)
+    shares = _label_shares(values, len(batch), readout, between=among_labels)
     requests = [judge.requests(batch, row)[0] for row in range(len(batch))]
 
     def loss(rows: list[int]) -> Loss:
@@ -65,24 +61,24 @@ def fit_judge(
         wanted = log_probs.new_tensor([shares[rows[place]] for place in usable])
         return Loss(-(wanted * log_probs.masked_fill(wanted == 0, 0.0)).sum())
 
-    model = engine.causal_model.model
-    shuffled = ShuffledRows(len(batch), batch_rows, seed)
-    if modules is not None:
-        return train(modules, shuffled, loss, config, epochs=epochs, seed=seed, progress=progress)
-    _free(model, layers)
-    result = train({"judge": model}, shuffled, loss, config, epochs=epochs, seed=seed, progress=progress)
-    model.requires_grad_(False)
-    labelled = content_key([engine.render(request) for request in requests], list(values))
-    # stored verdicts of the old weights must not be taken for those of the new ones
-    engine.version = content_key(engine.version, "fitted", labelled, repr(config), batch_rows, epochs, layers, seed)
+    model, shuffled = engine.causal_model.model, ShuffledRows(len(batch), batch_rows, seed)
+    if modules is None:
+        _free(model, layers)
+    result = train(modules or {"judge": model}, shuffled, loss, config, epochs=epochs, seed=seed, progress=progress)
+    if modules is None:  # stored verdicts of the old weights must not be taken for those of the new ones
+        model.requires_grad_(False)
+        labelled = content_key([engine.render(request) for request in requests], list(values))
+        engine.version = content_key(engine.version, "fitted", labelled, repr(config), batch_rows, epochs, layers, seed)
     return result
 
 
-def _label_shares(values: Sequence[float], readout: OptionsReadout, *, between: bool) -> list[list[float]]:
+def _label_shares(values: Sequence[float], rows: int, readout: OptionsReadout, *, between: bool) -> list[list[float]]:
     """[B][K] what each row teaches of each label: all of one, or of two labels, where `between` allows it, a share of either.
 
-    Raises ValueError for a value that is no label's.
+    Raises ValueError for a value that is no label's, or where there is not one for each of the rows.
     """
+    if len(values) != rows:
+        raise ValueError(f"{len(values)} values for {rows} rows")
     places = {label.value: place for place, label in enumerate(readout.labels)}
     low, high = min(places), max(places)
     if between and len(places) == 2 and all(low <= value <= high for value in values):
