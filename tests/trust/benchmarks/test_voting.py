@@ -80,7 +80,10 @@ def test_voting_amplifies_as_the_binomial_says(chance):
     assert moved_from_half(mean(curve[0].strict), mean(curve[-1].strict)) is True
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
+SHARES = st.integers(0, 64).map(lambda count: count / 64)  # of which 1 - share is exact
+
+
+@given(SHARES, SHARES)
 @settings(max_examples=50, deadline=None)
 def test_moving_away_from_half_is_symmetric(before, after):
     found = moved_from_half(before, after)
