@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -211,13 +211,17 @@ class BaseSearch(Search):
         work = Work(generator, reward, prompts, budget, seed, on_progress=told, key=self.key(prompts, seed))
         if state is not None:
             work.restore(state)
-        before, stopped = Counter(budget.spent), None
+        return self.carried_out(work, self.search)
+
+    def carried_out(self, work: Work, plan: Callable[[Work], None]) -> SearchResult:
+        """The result of a plan, done or stopped: what was chosen, and what it added to the budget's counters."""
+        before, stopped = Counter(work.budget.spent), None
         try:
-            self.search(work)
+            plan(work)
         except Stopped as stop:
             stopped = str(stop)
-        batch, scores = work.result([self.choose(work, prompt) for prompt in range(len(prompts))])
-        spent = {name: float(amount - before[name]) for name, amount in budget.spent.items() if amount != before[name]}
+        batch, scores = work.result([self.choose(work, prompt) for prompt in range(len(work.prompts))])
+        spent = {name: float(amount - before[name]) for name, amount in work.budget.spent.items() if amount != before[name]}
         return SearchResult(batch, scores, spent, work.history(), stopped, None if stopped is None else work.state())
 
     def check(self, generator: Generator, reward: Reward) -> None:

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-from plaudit.types import Search, SpecError
+from plaudit.types import Search
+from plaudit.types.named import build_named, built
 
 Builder = Callable[..., Search]
 
 
-def _built(place: str) -> Builder:
-    """A builder that imports `module:Class` of this package when it is called."""
-    module, name = place.split(":")
-
-    def build(**settings: Any) -> Search:
-        search: Search = getattr(import_module(f"plaudit.search.{module}"), name)(**settings)
-        return search
-
-    build.__doc__ = f"`plaudit.search.{module}.{name}`."
-    return build
-
-
 SEARCHES: dict[str, Builder] = {
-    "best_of_n": _built("best_of_n:BestOfN"),
-    "vote": _built("best_of_n:Vote"),
-    "self_consistency": _built("best_of_n:SelfConsistency"),
-    "adaptive": _built("adaptive:AdaptiveBestOfN"),
-    "pruned": _built("adaptive:PrunedBestOfN"),
-    "refine": _built("refine:Refine"),
-    "step_beams": _built("step_beams:StepBeams"),
+    "best_of_n": built("plaudit.search", "best_of_n:BestOfN"),
+    "vote": built("plaudit.search", "best_of_n:Vote"),
+    "self_consistency": built("plaudit.search", "best_of_n:SelfConsistency"),
+    "adaptive": built("plaudit.search", "adaptive:AdaptiveBestOfN"),
+    "pruned": built("plaudit.search", "adaptive:PrunedBestOfN"),
+    "refine": built("plaudit.search", "refine:Refine"),
+    "step_beams": built("plaudit.search", "step_beams:StepBeams"),
 }
 """What `build_search` knows."""
 
 
 def build_search(name: str, **settings: Any) -> Search:
     """The search of that name. Raises SpecError for an unknown name or settings that it does not take."""
-    if name not in SEARCHES:
-        raise SpecError(f"unknown search '{name}'; expected one of {', '.join(sorted(SEARCHES))}")
-    try:
-        return SEARCHES[name](**settings)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"search '{name}': {error}") from error
+    found: Search = build_named("search", SEARCHES, name, settings)
+    return found

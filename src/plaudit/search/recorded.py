@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plaudit.search.base import Stopped
 from plaudit.search.best_of_n import BestOfN
 from plaudit.search.work import Candidate, Progress, Work, candidates_of
 from plaudit.types import Batch, Budget, Generator, Reward, SearchResult, States, StepStats, Trajectories
@@ -74,11 +72,4 @@ def best_recorded(
         work.add([replace(one, prompt=place[number], note={"row": number}) for number, one in enumerate(rows)])
     else:
         work.restore(state)
-    before, stopped = Counter(budget.spent), None
-    try:
-        search.judge(work)
-    except Stopped as stop:
-        stopped = str(stop)
-    chosen, scores = work.result([search.choose(work, prompt) for prompt in range(len(groups))])
-    spent = {name: float(amount - before[name]) for name, amount in budget.spent.items() if amount != before[name]}
-    return SearchResult(chosen, scores, spent, work.history(), stopped, None if stopped is None else work.state())
+    return search.carried_out(work, search.judge)
