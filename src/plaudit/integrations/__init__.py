@@ -1,0 +1,1 @@
+"""plaudit rewards inside other trainers and evaluation tools."""
