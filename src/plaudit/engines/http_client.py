@@ -49,13 +49,13 @@ class RequestProblem(Exception):
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One POST: path below the base URL, JSON-able body, and `read`, which turns the parsed answer into a value.
+    """One POST: path below the base URL, JSON-able body (None: a GET), and `read`, which turns the parsed answer into a value.
 
     `read` raises RequestProblem where the answer is of no use; any other error ends the whole call of `post_all`.
     """
 
     path: str
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] | None
     read: Callable[[Any], T]
 
 
@@ -195,7 +195,7 @@ class JsonClient:
         return [results[index] for index in range(len(calls))]
 
     async def _ask(self, call: Call[T], on_attempt: Callable[[], None]) -> T | RequestProblem:
-        data = json.dumps(call.body).encode()
+        data = None if call.body is None else json.dumps(call.body).encode()
         failed: RequestProblem | None = None
         try:
             answer = await self._attempt(call, data, on_attempt)
@@ -224,7 +224,7 @@ class JsonClient:
         self._down = False
         return answer
 
-    async def _attempt(self, call: Call[T], data: bytes, on_attempt: Callable[[], None]) -> T:
+    async def _attempt(self, call: Call[T], data: bytes | None, on_attempt: Callable[[], None]) -> T:
         import aiohttp
 
         assert self._session is not None
@@ -232,7 +232,8 @@ class JsonClient:
         async with self._slots:
             on_attempt()
             try:
-                async with self._session.post(self.base_url + call.path, data=data) as response:
+                method = "GET" if data is None else "POST"
+                async with self._session.request(method, self.base_url + call.path, data=data) as response:
                     body = await response.read()
             except TimeoutError:
                 raise RequestProblem(Status.TIMED_OUT, f"no answer within {self.timeout:g} s", retryable=True) from None
