@@ -13,7 +13,6 @@ from rich.table import Table
 
 from plaudit import __version__
 from plaudit.cli.common import open_store, out
-from plaudit.store import default_store_url
 from plaudit.types import EngineError, UserError
 
 NEEDED = ("torch", "transformers", "gguf", "safetensors", "sqlalchemy", "aiohttp", "math-verify", "pyarrow", "plotly")
@@ -76,7 +75,7 @@ class Doctor:
         if store is None:
             return "none"
         verdicts = sum(entry.verdicts for entry in store.rewards())
-        return f"{verdicts:,} verdicts in {self.store or default_store_url()}"
+        return f"{verdicts:,} verdicts in {store.label}"
 
 
 def _optional(name: str) -> str:

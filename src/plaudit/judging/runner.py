@@ -15,7 +15,7 @@ from plaudit.data.row import Row, rows_to_batch
 from plaudit.judging.results import RowResult
 from plaudit.judging.units import Pairs, Unit, assemble, failed_record, preference_records, score_records, units_of
 from plaudit.rewards.base import BaseReward
-from plaudit.store import Record, Store
+from plaudit.store import Record, Store, StoreUnavailable
 from plaudit.types import BudgetExceeded, Context, EngineError, Status, UserError
 from plaudit.types.keys import content_key
 
@@ -51,8 +51,9 @@ class Runner:
         """Results in the order of the rows.
 
         Raises what `reward.check()` raises, before the first row that the store does not know, if the reward cannot work.
-        Rows that cannot be judged come back with a status. When a whole chunk finds the engine gone, or a budget limit is
-        reached, the run ends early and `progress.stopped` says why; running again goes on from the store.
+        Rows that cannot be judged come back with a status. When a whole chunk finds the engine gone, a budget limit is
+        reached, or the store stays away for longer than its patience, the run ends early and `progress.stopped` says why;
+        running again goes on from the store. A chunk that the store did not take is not handed out.
         """
         if getattr(self.reward, "needs_whole_batch", False):
             raise UserError(f"'{self.reward.name}' is relative to a whole batch: it is for training, not for a stream of rows")
@@ -62,7 +63,11 @@ class Runner:
         stream = iter(rows)
         while self.progress.stopped is None and (chunk := list(islice(stream, max(1, self.reward.batch_size)))):
             units = units_of(chunk, self.reward.native, shared, self.pairs)
-            records = self._records(chunk, units, fingerprint)
+            try:
+                records = self._records(chunk, units, fingerprint)
+            except StoreUnavailable as error:
+                self.progress.stopped = str(error)
+                return
             results = self._assemble(chunk, units, records)
             self.progress.rows += len(results)
             yield from results
@@ -87,10 +92,18 @@ class Runner:
             if unit.key in fresh and not _retryable(fresh[unit.key])
         ]
         if self.store is not None:
-            self.store.put(fingerprint, self.reward.name, kept)
+            fresh |= self._keep(fingerprint, kept)
         if fresh and all(record["status"] == Status.UNREACHABLE for record in fresh.values()):
             self.progress.stopped = "the engine cannot be reached any more"
         return {**known, **fresh}
+
+    def _keep(self, fingerprint: str, kept: list[Record]) -> dict[str, dict[str, Any]]:
+        """Keep the records; those that another process kept first, which are then everybody's, where they differ."""
+        assert self.store is not None
+        try:
+            return self.store.put(fingerprint, self.reward.name, kept)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{error}; {len(kept)} verdicts of the last batch are not kept", error.reason) from error
 
     def _judge(self, rows: Sequence[Row], units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
         """Judge units; where the reward's code raises, each unit is tried alone, so that one bad row costs only itself."""
