@@ -23,7 +23,8 @@ from plaudit.cli.judge import Judge
 from plaudit.cli.reproduce import Gallery, Reproduce, Seeds
 from plaudit.cli.rewards import Rewards
 from plaudit.cli.search import Search
-from plaudit.cli.store import StoreExport, StoreList, StorePrune
+from plaudit.cli.serve import Serve
+from plaudit.cli.store import StoreCopy, StoreExport, StoreList, StorePrune, StoreStatus
 from plaudit.types import EngineError, UserError
 
 DESCRIPTION = "plaudit: build a reward, find out how far it can be trusted, and optimise against it."
@@ -32,6 +33,8 @@ StoreCommand = (
     Annotated[StoreList, tyro.conf.subcommand("list")]
     | Annotated[StorePrune, tyro.conf.subcommand("prune")]
     | Annotated[StoreExport, tyro.conf.subcommand("export")]
+    | Annotated[StoreCopy, tyro.conf.subcommand("copy")]
+    | Annotated[StoreStatus, tyro.conf.subcommand("status")]
 )
 Command = (
     Annotated[Judge, tyro.conf.subcommand("judge")]
@@ -43,11 +46,12 @@ Command = (
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Align, tyro.conf.subcommand("align")]
     | Annotated[Search, tyro.conf.subcommand("search")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Seeds, tyro.conf.subcommand("seeds")]
     | Annotated[Gallery, tyro.conf.subcommand("gallery")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
-    | Annotated[StoreCommand, tyro.conf.subcommand("store", description="Look into, clean or export the kept verdicts.")]
+    | Annotated[StoreCommand, tyro.conf.subcommand("store", description="Look into, clean, export or move the kept verdicts.")]
 )
 
 
