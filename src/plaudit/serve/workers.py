@@ -1,0 +1,184 @@
+"""Where rewards run: each in a process of its own, so that a slow one does not slow the others.
+
+A process that dies is started again by the next call. Rewards that judge through the same engine share one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from plaudit.serve.host import Part, Report, RewardHost, RewardInfo, serve_pipe
+from plaudit.types import EngineError, UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+
+class WorkerDied(Exception):
+    """The process ended, or was ended because it hung, before it answered. hung: it was over its time."""
+
+    def __init__(self, sentence: str, *, hung: bool = False) -> None:
+        super().__init__(sentence)
+        self.hung = hung
+
+
+class Worker(Protocol):
+    """One place where rewards run. `turn` is held by whoever calls `judge`: one batch at a time."""
+
+    turn: asyncio.Lock
+    restarts: int
+
+    async def load(self) -> list[RewardInfo]:
+        """Resolve the rewards. Raises UserError or EngineError."""
+        ...
+
+    async def warm(self) -> None:
+        """Load weights and try each reward once. Raises UserError or EngineError."""
+        ...
+
+    async def judge(self, name: str, parts: list[Part], seconds: float) -> Report:
+        """Judge a batch. Raises WorkerDied."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether a batch would find it loaded."""
+        ...
+
+    async def close(self) -> None:
+        """End it; what it is judging is lost."""
+        ...
+
+
+class ThreadWorker:
+    """Rewards in a thread of this process: for rewards that exist only as objects here, and for a service in one process."""
+
+    def __init__(self, host: RewardHost) -> None:
+        self.turn, self.restarts = asyncio.Lock(), 0
+        self._host, self._thread = host, ThreadPoolExecutor(1, "plaudit-reward")
+        self.alive = False
+
+    async def load(self) -> list[RewardInfo]:
+        """Resolve the rewards."""
+        infos: list[RewardInfo] = await self._call(self._host.load)
+        return infos
+
+    async def warm(self) -> None:
+        """Load weights and try each reward once."""
+        await self._call(self._host.warm)
+        self.alive = True
+
+    async def judge(self, name: str, parts: list[Part], seconds: float) -> Report:
+        """Judge a batch; a thread cannot be ended, so one that hangs blocks its rewards. Raises WorkerDied after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                report: Report = await self._call(self._host.judge, name, parts)
+                return report
+        except TimeoutError:
+            raise WorkerDied(f"the reward gave no answer within {seconds:g} s", hung=True) from None
+
+    async def _call(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def close(self) -> None:
+        """Let the thread end by itself."""
+        self.alive = False
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class ProcessWorker:
+    """Rewards in a process of their own (spawned: it shares nothing with this one but a pipe, whose closing ends it).
+
+    make: builds its RewardHost there; must be picklable.
+    """
+
+    def __init__(self, make: partial[RewardHost]) -> None:
+        self.turn, self.restarts = asyncio.Lock(), 0
+        self._make = make
+        self._thread = ThreadPoolExecutor(1, "plaudit-pipe")
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._loaded = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and its rewards are loaded."""
+        return self._loaded and self._process is not None and self._process.is_alive()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the start."""
+        return None if self._process is None else self._process.pid
+
+    async def load(self) -> list[RewardInfo]:
+        """Start the process and resolve the rewards. Raises UserError or EngineError, or WorkerDied."""
+        infos: list[RewardInfo] = await self._call("load", (), None)
+        return infos
+
+    async def warm(self) -> None:
+        """Load weights and try each reward once. Raises UserError or EngineError, or WorkerDied."""
+        await self._call("warm", (), None)
+        self._loaded = True
+
+    async def judge(self, name: str, parts: list[Part], seconds: float) -> Report:
+        """Judge a batch; a process that died is started again first. Raises WorkerDied, UserError, EngineError."""
+        if not self.alive and self._loaded:
+            self._end()
+            self.restarts += 1
+            await self.load()
+            await self.warm()
+        report: Report = await self._call("judge", (name, parts), seconds)
+        return report
+
+    async def _call(self, method: str, arguments: tuple[Any, ...], seconds: float | None) -> Any:
+        work = partial(self._exchange, method, arguments, seconds)
+        fine, answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        if fine:
+            return answer
+        of_engine, sentence = answer
+        raise (EngineError if of_engine else UserError)(sentence)
+
+    def _exchange(self, method: str, arguments: tuple[Any, ...], seconds: float | None) -> Any:
+        """Send one call and wait for its answer; in the pipe's own thread."""
+        if self._process is None:
+            self._start()
+        assert self._pipe is not None
+        try:
+            self._pipe.send((method, arguments))
+            if not self._pipe.poll(seconds):
+                self._end()
+                raise WorkerDied(f"the reward gave no answer within {seconds:g} s", hung=True)
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            self._end()
+            raise WorkerDied("the reward's process died") from None
+
+    def _start(self) -> None:
+        from multiprocessing import get_context
+
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve_pipe, args=(theirs, self._make), name="plaudit-worker")
+        self._process.start()
+        theirs.close()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if self._pipe is not None:
+            self._pipe.close()
+        if process is not None:
+            process.kill()
+            process.join()
+
+    async def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._loaded = False
+        process = self._process
+        if process is not None and process.is_alive():
+            process.kill()  # the pipe's thread sees it and ends
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+        self._thread.shutdown(wait=False)
