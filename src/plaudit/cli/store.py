@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -52,17 +53,13 @@ class StoreStatus(_OnStore):
         """Always 0."""
         store = self.open()
         entries = store.rewards()
-        document = {
-            "store": store.label,
-            "schema": store.version,
-            "rewards": len(entries),
-            "verdicts": sum(entry.verdicts for entry in entries),
-        }
+        verdicts = sum(entry.verdicts for entry in entries)
+        document = {"store": store.label, "schema": store.version, "rewards": len(entries), "verdicts": verdicts}
         if self.json:
             out.file.write(json.dumps(document, indent=1) + "\n")
             return 0
-        out.print(f"{store.label}\n{_many(document['verdicts'], 'verdict')} of {_many(document['rewards'], 'reward')}, "
-                  f"schema {store.version}", highlight=False, soft_wrap=True)  # fmt: skip
+        held = f"{_many(verdicts, 'verdict')} of {_many(len(entries), 'reward')}, schema {store.version}"
+        out.print(f"{store.label}\n{held}", highlight=False, markup=False, soft_wrap=True)
         return 0
 
 
@@ -84,7 +81,7 @@ class StoreList(_OnStore):
             table.add_column(column)
         for entry in entries:
             written = "" if entry.last is None else datetime.fromtimestamp(entry.last).isoformat(" ", "minutes")
-            table.add_row(entry.name, entry.fingerprint[:12], f"{entry.verdicts:,}", written)
+            table.add_row(escape(entry.name), entry.fingerprint[:12], f"{entry.verdicts:,}", written)
         out.print(table if entries else "the store is empty")
         return 0
 
@@ -100,8 +97,10 @@ class StorePrune(_OnStore):
 
     def run(self) -> int:
         """Always 0."""
-        if self.reward is None and self.older_than is None:
+        if not self.reward and self.older_than is None:
             raise UserError("nothing to prune: give --reward FINGERPRINT and / or --older-than DAYS")
+        if self.older_than is not None and not self.older_than >= 0:
+            raise UserError(f"--older-than is {self.older_than:g}, expected days: 0 or more")
         before = None if self.older_than is None else time.time() - self.older_than * DAY
         gone = self.open().prune(reward=self.reward, before=before)
         out.print(f"{_many(gone, 'verdict')} deleted", highlight=False)
@@ -156,7 +155,7 @@ class StoreCopy:
             out.file.write(json.dumps({"from": source.label, "to": target.label, **counts}, indent=1) + "\n")
             return 0
         out.print(f"{_many(copied.written, 'verdict')} of {_many(copied.rewards, 'reward')} copied to {target.label}, "
-                  f"{copied.present:,} were there already", highlight=False, soft_wrap=True)  # fmt: skip
+                  f"{copied.present:,} were there already", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         return 0
 
 

@@ -199,10 +199,10 @@ class Store:
         """
         from sqlalchemy import delete, exists
 
-        if reward is None and before is None:
+        if not reward and before is None:
             raise ValueError("prune needs a reward or a time")
         query = delete(self._verdicts)
-        if reward is not None:
+        if reward:
             query = query.where(self._verdicts.c.reward.startswith(reward, autoescape=True))
         if before is not None:
             query = query.where(self._verdicts.c.written < before)

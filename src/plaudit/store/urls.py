@@ -50,6 +50,8 @@ def parse(url: str | Path) -> URL:
             f"the verdict store cannot be opened: its URL, which begins with {scheme}://, cannot be read; {EXPECTED}"
         ) from None
     if parsed.drivername in POSTGRES:
+        if "@" in (parsed.host or ""):  # what is taken for the host is the rest of the password
+            raise UserError(f"the verdict store cannot be opened: its URL has two @; {EXPECTED}")
         if find_spec("psycopg") is None:
             raise UserError("a verdict store on PostgreSQL needs a driver: pip install 'plaudit[postgres]'")
         return parsed.set(drivername="postgresql+psycopg")
