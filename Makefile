@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types check recheck bench-peers clean
+.PHONY: setup demo test lint types check recheck bench-peers integrations clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,19 @@ bench-peers: setup $(PEERS:%=.peers/%/.ready)
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	if [ -f benchmarks/peers/$*.no-deps.txt ]; then \
 	  .peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/$*.no-deps.txt; fi
+	touch $@
+
+# The programs that plaudit plugs into, each beside the packages of .venv: only what is pinned for it is its own.
+INTEGRATIONS := $(patsubst tests/integrations/environments/%.txt,%,$(wildcard tests/integrations/environments/*.txt))
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+
+integrations: setup $(INTEGRATIONS:%=.peers/integrations/%/.ready)
+
+.peers/integrations/%/.ready: tests/integrations/environments/%.txt
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --no-deps -r $<
+	$(BIN)/python -c '$(SITE)' | sed "s/.*/import site; site.addsitedir('&')/" > "$$($(@D)/bin/python -c '$(SITE)')/plaudit.pth"
 	touch $@
 
 clean:

@@ -18,8 +18,10 @@ class Scored:
     errors: list[str] = field(default_factory=list)
 
 
-def score_batch(reward: Reward, batch: Batch, ctx: Context) -> Scored:
+def score_batch(reward: Reward, batch: Batch, ctx: Context, *, maximise: bool = True) -> Scored:
     """Score rows in the reward's native way; lower-is-better rewards are negated, since training maximises.
+
+    maximise=False keeps every reward's own numbers, for reports.
 
     A reward that raises is asked again for one row (or group) at a time, and only those that raise again are FAILED.
 
@@ -35,7 +37,7 @@ def score_batch(reward: Reward, batch: Batch, ctx: Context) -> Scored:
     except Exception:
         units = [[row] for row in range(len(batch))] if by_row else batch.group_rows()
         scored = _one_by_one(judge, batch, units, ctx, reward)
-    if not getattr(reward, "higher_is_better", True):
+    if maximise and not getattr(reward, "higher_is_better", True):
         scores = scored.scores
         segments = None if scores.segments is None else -scores.segments
         scored.scores = replace(scores, values=-scores.values, segments=segments)
