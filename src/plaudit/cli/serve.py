@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import tyro
 from plaudit.cli.common import Engine, EngineArguments, notice, open_store, out
 from plaudit.serve.settings import Limits
 from plaudit.types import UserError
+from plaudit.types.paths import cache_dir
 
 if TYPE_CHECKING:
     import socket
@@ -41,6 +43,10 @@ class Serve:
     engine: Engine = field(default_factory=EngineArguments)
     store: str | None = None
     """Where verdicts are kept: a path, a database URL, or none. Default: $PLAUDIT_STORE or the cache folder."""
+    journal: Path | None = None
+    """Folder where verdicts wait while the store is gone. Default: in the cache folder; with a SQLite store, in memory."""
+    unscored: float | None = None
+    """What endpoints that know only numbers (docs/serve-compat.md) send where there is none; by default they refuse."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
     log_texts: bool = False
     """Write request bodies, with the users' texts, into the access log."""
@@ -50,6 +56,8 @@ class Serve:
         specs = names_of(self.rewards)
         tokens = self.tokens()
         _check_limits(self.limits)
+        if self.unscored is not None and not math.isfinite(self.unscored):
+            raise UserError(f"--unscored must be a finite number, not {self.unscored}")
         try:
             import fastapi  # noqa: F401
             import prometheus_client  # noqa: F401
@@ -59,23 +67,31 @@ class Serve:
         from plaudit.serve.server import listen, log_to_stderr, serve
         from plaudit.serve.service import Service
 
-        store = open_store(self.store)
-        url = None if store is None else store.url
-        if store is not None:
-            store.close()
+        url, journal = self.store_and_journal()
         bound = listen(self.host, self.port)
         log_to_stderr()
         with bound:
-            service = Service(specs, engine=self.engine.engine, options=self.engine, store=url, limits=self.limits)
+            service = Service(
+                specs, engine=self.engine.engine, options=self.engine, store=url, journal=journal, limits=self.limits
+            )
             return asyncio.run(
                 serve(
                     service,
                     bound,
                     tokens=tokens,
                     log_texts=self.log_texts,
+                    unscored=self.unscored,
                     started=lambda: announce(service, bound, with_token=bool(tokens)),
                 )
             )
+
+    def store_and_journal(self) -> tuple[str | None, Path | None]:
+        """The store's URL, None for none, and where verdicts wait for it. Raises UserError if it cannot be opened."""
+        store = open_store(self.store)
+        if store is None:
+            return None, None
+        store.close()
+        return store.url, self.journal or (None if store.is_sqlite else cache_dir() / "journals")
 
     def tokens(self) -> list[str]:
         """All tokens. Raises UserError where there is none and the address can be reached from elsewhere."""

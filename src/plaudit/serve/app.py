@@ -11,7 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from plaudit import __version__
-from plaudit.serve.guard import NOTES, Guard, problem_headers
+from plaudit.data.row import Row
+from plaudit.serve.guard import NOTES, Guard
+from plaudit.serve.guard import problem_headers as problem_headers
 from plaudit.serve.host import Kind
 from plaudit.serve.requests import (
     Asking,
@@ -49,13 +51,17 @@ def refusals(*codes: int) -> Responses:
     return {code: {"model": Problem, "description": REFUSALS[code]} for code in codes or REFUSALS}
 
 
-def create_app(service: Service, *, tokens: Sequence[str] = (), log_texts: bool = False) -> FastAPI:
-    """The application for a service that is started (or will be, before it is called)."""
+def create_app(
+    service: Service, *, tokens: Sequence[str] = (), log_texts: bool = False, unscored: float | None = None
+) -> FastAPI:
+    """The application for a service that is started (or will be, before it is called). unscored: see `compat.Numbers`."""
+    from plaudit.serve.compat import add_compatible
+
     app = FastAPI(
         title="plaudit",
         version=__version__,
         description="Rewards over HTTP. A number that could not be had is null, and its status says why.",
-        openapi_tags=[{"name": "rewards"}, {"name": "operation"}],
+        openapi_tags=[{"name": "rewards"}, {"name": "compatible"}, {"name": "operation"}],
     )
     app.state.service = service
     app.add_middleware(Guard, service=service, tokens=tokens, log_texts=log_texts)
@@ -66,6 +72,7 @@ def create_app(service: Service, *, tokens: Sequence[str] = (), log_texts: bool 
     app.add_exception_handler(Exception, _on_error)
     _add_operation(app, service)
     _add_judging(app, service)
+    add_compatible(app, service, unscored=unscored)
     return app
 
 
@@ -123,23 +130,34 @@ def _add_judging(app: FastAPI, service: Service) -> None:
 
 
 async def judge(service: Service, request: Request, asking: Asking, kind: Kind) -> Answer:
-    """Judge what a request asks for, and leave in the access log which reward it was and what came out."""
+    """Judge what a request of our own endpoints asks for."""
+    rows = asking.rows()  # type: ignore[attr-defined]  # every request that can be sent has it
+    how: dict[str, Any] = {"seed": asking.seed, "verdicts": asking.verdicts, "seconds": asking.timeout_seconds}
+    return await judge_rows(service, request, asking.reward, rows, kind, **how)
+
+
+async def judge_rows(
+    service: Service,
+    request: Request,
+    reward: str | None,
+    rows: Sequence[Row],
+    kind: Kind,
+    *,
+    seed: int = 0,
+    verdicts: bool = False,
+    seconds: float | None = None,
+) -> Answer:
+    """`Service.judge` for as long as the client is there; the access log says which reward it was and what came out.
+
+    Raises Refused or ClientGone, which the application answers.
+    """
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    rows = asking.rows()  # type: ignore[attr-defined]  # every request that can be sent has it
-    note(request, reward=asking.reward, items=len(rows))
-    answer = await service.judge(
-        asking.reward,
-        rows,
-        kind,
-        seed=asking.seed,
-        verdicts=asking.verdicts,
-        seconds=asking.timeout_seconds,
-        gone=gone,
-    )
+    note(request, reward=reward, items=len(rows))
+    answer = await service.judge(reward, rows, kind, seed=seed, verdicts=verdicts, seconds=seconds, gone=gone)
     note(request, reward=answer.reward.name, statuses=dict(answer.counts()))
     return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -78,10 +79,20 @@ class Guard:
             raise Refused(503, "the service is shutting down", retry_after=PAUSE)
 
     def _knows(self, header: bytes) -> bool:
-        """Whether the header holds one of the tokens. The time it takes says nothing about them."""
+        """Whether the header holds one of the tokens. The time it takes says nothing about them.
+
+        As a bearer token, or as the password of Basic: trainers whose clients send no header of the user's have only an
+        address to put it into (http://ANY:TOKEN@HOST:PORT/get_reward).
+        """
         scheme, _, given = header.partition(b" ")
-        same = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
-        return scheme.lower() == b"bearer" and any(same)
+        given = given.strip()
+        if scheme.lower() == b"basic":
+            try:
+                given = base64.b64decode(given, validate=True).partition(b":")[2]
+            except ValueError:
+                return False
+        same = [hmac.compare_digest(given, token) for token in self._tokens]
+        return scheme.lower() in (b"bearer", b"basic") and any(same)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises Refused: 413 as soon as it is too large, 408 when it comes too slowly."""

@@ -16,12 +16,16 @@ from plaudit.rewards.base import BaseReward, Native
 from plaudit.types import Budget, Context, EngineError, Status, UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from plaudit.engines.catalogue import EngineOptions
-    from plaudit.store import Store
+    from plaudit.store import BufferedStore
 
 Kind = Literal["score", "compare", "rank"]
 """score: rows of one response. compare: rows of two, judged as a pair. rank: rows of several, judged together."""
 
+CLOSING = 5.0
+"""Seconds that a store which is gone gets to come back when the service ends."""
 EXAMPLE = Row("example", "What is 2 + 2?", ("4", "5"), references=("4", "4"))
 """What every reward is tried on before the service calls itself ready; what it says of it is not looked at."""
 
@@ -69,6 +73,14 @@ Outcome = Judged | Failure
 
 
 @dataclass(frozen=True)
+class HostState:
+    """problem: why the verdict store cannot be used now. waiting: verdicts that are kept until it can."""
+
+    problem: str | None = None
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
 class Report:
     """The outcome of each part of a batch, and what judging them took: units judged now and found in the store, and costs."""
 
@@ -88,11 +100,12 @@ class RewardHost:
         engine: str | None = None,
         options: EngineOptions | None = None,
         store: str | None = None,
+        journal: Path | None = None,
         batch_size: int | None = None,
     ) -> None:
         self._specs, self._engine, self._options = rewards, engine, options
-        self._store_url, self._batch_size = store, batch_size
-        self._store: Store | None = None
+        self._store_url, self._journal, self._batch_size = store, journal, batch_size
+        self._store: BufferedStore | None = None
         self._runners: dict[str, Runner] = {}
 
     def load(self) -> list[RewardInfo]:
@@ -101,9 +114,7 @@ class RewardHost:
         from plaudit.rewards.catalogue import Resolver
 
         if self._store_url is not None:
-            from plaudit.store import Store
-
-            self._store = Store(self._store_url)
+            self._store = self._open_store(self._store_url)
         resolver = Resolver(lambda: open_engine(self._engine or DEFAULT, self._options))
         infos = []
         for name, given in self._specs.items():
@@ -115,6 +126,15 @@ class RewardHost:
         if resolver._engine is not None:
             infos = [RewardInfo(**{**vars(info), "shares_engine": True}) for info in infos]
         return infos
+
+    def _open_store(self, url: str) -> BufferedStore:
+        from plaudit.store import BufferedStore
+        from plaudit.types.keys import content_key
+
+        if self._journal is None:
+            return BufferedStore(url)
+        self._journal.mkdir(parents=True, exist_ok=True)
+        return BufferedStore(url, journal=self._journal / f"{content_key(url, sorted(self._specs))}.sqlite")
 
     def _info(self, name: str, reward: BaseReward) -> RewardInfo:
         return RewardInfo(
@@ -135,6 +155,24 @@ class RewardHost:
                 store, runner.store = runner.store, None
                 self._run(name, [Part((EXAMPLE,), "rank")], Budget())
                 runner.store = store
+
+    def state(self) -> HostState:
+        """How the store is, asked now."""
+        if self._store is None:
+            return HostState()
+        if self._store.problem is None:
+            self._store.get(["-"])
+        problem = self._store.problem
+        return HostState(None if problem is None else str(problem), self._store.waiting)
+
+    def close(self) -> str | None:
+        """Write what waits for the store; a sentence where verdicts are lost with this process, else None."""
+        try:
+            if self._store is not None:
+                self._store.close(wait=CLOSING)
+        except UserError as error:
+            return str(error)
+        return None
 
     def judge(self, name: str, parts: Sequence[Part]) -> Report:
         """Judge a batch: parts that may share a call do, and a part that makes the call fail fails alone."""
@@ -157,7 +195,7 @@ class RewardHost:
         try:
             results = list(runner.run(rows))
         except Exception as error:
-            if len(parts) > 1 and not isinstance(error, EngineError) and _store_failure(error) is None:
+            if len(parts) > 1 and not isinstance(error, EngineError):
                 return [outcome for part in parts for outcome in self._run(name, [part], budget)]
             return [_failure(error)] * len(parts)
         records: list[Outcome] = []
@@ -166,10 +204,17 @@ class RewardHost:
             mine = results[start : start + len(part.rows)]
             start += len(part.rows)
             if len(mine) < len(part.rows):
-                records.append(Failure("engine", runner.progress.stopped or "the run ended early"))
+                records.append(self._stopped(runner.progress.stopped or "the run ended early"))
             else:
                 records.append(Judged([_row_record(result, part, runner.reward) for result in mine]))
         return records
+
+    def _stopped(self, why: str) -> Failure:
+        """The runner ends early where the engine is gone, or the store takes nothing any more."""
+        problem = None if self._store is None else self._store.problem
+        if problem is None:
+            return Failure("engine", why)
+        return Failure("disk" if problem.reason == "full" else "store", why)
 
 
 def _together(parts: Sequence[Part], uses_seed: bool) -> list[list[int]]:
@@ -229,24 +274,11 @@ def _linked(result: RowResult, reward: BaseReward) -> PairResult:
 
 
 def _failure(error: Exception) -> Failure:
-    if (of_store := _store_failure(error)) is not None:
-        return of_store
     if isinstance(error, UserError):
         return Failure("input", str(error))
     if isinstance(error, EngineError):
         return Failure("engine", str(error))
     return Failure("reward", f"the reward raised {type(error).__name__}: {error}")
-
-
-def _store_failure(error: Exception) -> Failure | None:
-    """A failure of the store, None for any other error."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if not isinstance(error, SQLAlchemyError):
-        return None
-    said = str(error).splitlines()[0]
-    full = "full" in said or "No space" in said
-    return Failure("disk" if full else "store", f"the verdict store cannot be used: {said}")
 
 
 def _costs_money(reward: Any) -> bool:

@@ -33,6 +33,7 @@ class Metrics:
         self.reused = Count("plaudit_reused_units", "Units found in the verdict store.", ["reward"], **here)
         self.spent = Count("plaudit_spent", "What judging cost: calls, tokens, money.", ["reward", "what"], **here)
         self.restarts = Count("plaudit_worker_deaths", "Times that a reward's process died or was ended.", ["reward"], **here)
+        self.store_waiting = Gauge("plaudit_store_waiting", "Verdicts kept until the verdict store is back.", **here)
         self.ready = Gauge("plaudit_ready", "1 while requests are taken.", **here)
 
     def count_results(self, reward: str, statuses: Counter[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from plaudit.data.row import Row
+from plaudit.serve.settings import Refused
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 SEEDS = 2**31
@@ -37,15 +38,21 @@ class Item(Strict):
     reference: JsonValue = Field(None, description="The right answer, for rewards that need one.")
     user: Annotated[str, Field(max_length=200)] | None = None
     extras: dict[str, JsonValue] = Field(default_factory=dict, description="Further columns that the reward reads.")
+    finish: list[Literal["complete", "truncated", "time_limit"]] | None = Field(
+        None, description="How each response ended, where a reward looks at it; one word a response."
+    )
 
     def row(self, number: int, responses: list[Text]) -> Row:
-        """The item as a row of the runner."""
+        """The item as a row of the runner. Raises Refused (422) where `finish` does not fit the responses."""
+        if self.finish is not None and len(self.finish) != len(responses):
+            raise Refused(422, f"item {number}: finish has {len(self.finish)} words for {len(responses)} responses")
         return Row(
             id=self.id or str(number),
             prompt=_plain(self.prompt),
             responses=tuple(_plain(response) for response in responses),
             references=None if self.reference is None else (self.reference,) * len(responses),
             user=self.user,
+            finish=None if self.finish is None else tuple(self.finish),
             extras=dict(self.extras),
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from plaudit.serve.service import Service
 
+log = logging.getLogger("plaudit.serve")
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -48,6 +49,7 @@ async def serve(
     *,
     tokens: Sequence[str] = (),
     log_texts: bool = False,
+    unscored: float | None = None,
     started: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the service until SIGTERM or Ctrl-C; 0: everything accepted was answered, 1: some of it was cut off.
@@ -62,7 +64,7 @@ async def serve(
     await service.start()
     started()
     config = uvicorn.Config(
-        create_app(service, tokens=tokens, log_texts=log_texts),
+        create_app(service, tokens=tokens, log_texts=log_texts, unscored=unscored),
         http=_protocol(service.limits.read_seconds),
         ws="none",
         lifespan="off",
@@ -76,13 +78,17 @@ async def serve(
     warming = asyncio.create_task(_warm(service, server))
     try:
         await server.serve(sockets=[bound])
-        return server.cut_off and 1
     finally:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
-        await service.close()
-        if not warming.cancelled() and (error := warming.exception()) is not None:
-            raise error
+        lost = await service.close()
+    if not warming.cancelled() and (error := warming.exception()) is not None:
+        raise error
+    if server.cut_off:
+        lost.append(f"{server.cut_off} requests were not finished within {service.limits.drain_seconds:g} s and got 503")
+    for sentence in lost:
+        log.error("%s", sentence)
+    return 1 if lost else 0
 
 
 async def _warm(service: Service, server: Server) -> None:

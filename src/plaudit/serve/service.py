@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 from plaudit.data.row import Row
 from plaudit.rewards.base import BaseReward
 from plaudit.serve.batching import Batcher, Rows, Waiting, row_units, split
-from plaudit.serve.host import Failure, Judged, Kind, Part, Report, RewardHost, RewardInfo
+from plaudit.serve.host import Failure, HostState, Judged, Kind, Part, Report, RewardHost, RewardInfo
 from plaudit.serve.settings import ClientGone, Limits, Refused
 from plaudit.serve.workers import ProcessWorker, ThreadWorker, Worker, WorkerDied
 from plaudit.types import EngineError, UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from plaudit.engines.catalogue import EngineOptions
     from plaudit.serve.metrics import Metrics
 
 CODES = {"input": 422, "engine": 503, "store": 503, "disk": 507, "reward": 500}
+TEND = 1.0
+"""Seconds between two looks after the workers."""
 PAUSE = 5
 """Seconds that a client is asked to wait when something is gone that may come back."""
 
@@ -57,7 +61,8 @@ class Service:
     """Rewards behind queues.
 
     specs: reward by served name: what `--reward` takes, or, with `in_process`, a reward itself. engine, options: of judges.
-    store: URL or path of the verdict store, None keeps nothing. in_process: rewards run in a thread here, not in processes.
+    store: URL or path of the verdict store, None keeps nothing. journal: folder where verdicts wait while the store is gone;
+    None: they wait in memory. in_process: rewards run in a thread here, not in processes.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Service:
         engine: str | None = None,
         options: EngineOptions | None = None,
         store: str | None = None,
+        journal: Path | None = None,
         limits: Limits | None = None,
         in_process: bool = False,
     ) -> None:
@@ -81,8 +87,12 @@ class Service:
         """Requests that were accepted and are not answered yet."""
         self.draining = self.warm = False
         self._specs, self._in_process = dict(specs), in_process
-        self._make = partial(RewardHost, engine=engine, options=options, store=store, batch_size=self.limits.batch_size)
+        self._make = partial(
+            RewardHost, engine=engine, options=options, store=store, journal=journal, batch_size=self.limits.batch_size
+        )
         self._workers: list[Worker] = []
+        self._states: dict[Worker, HostState | str] = {}
+        self._tending: asyncio.Task[None] | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
@@ -153,6 +163,23 @@ class Service:
             raise EngineError(f"a reward could not be loaded: {error}") from error
         self.warm = True
         self.metrics.ready.set(1)
+        self._tending = asyncio.create_task(self._tend())
+
+    async def _tend(self) -> None:
+        """Every second: start what died again, and look after the stores. A worker that is judging is left alone."""
+        while True:
+            for worker in self._workers:
+                if worker.turn.locked():
+                    continue
+                async with worker.turn:
+                    try:
+                        self._states[worker] = await worker.tend()
+                    except (WorkerDied, UserError, EngineError) as error:
+                        self._states[worker] = str(error)
+            states = [state for state in self._states.values() if isinstance(state, HostState)]
+            self.metrics.store_waiting.set(sum(state.waiting for state in states))
+            self.metrics.ready.set(self.problem() is None)
+            await asyncio.sleep(TEND)
 
     def problem(self) -> str | None:
         """Why the service should get no requests just now, in a sentence; None: it is ready."""
@@ -160,6 +187,14 @@ class Service:
             return "the service is shutting down"
         if not self.warm:
             return "the rewards are being loaded"
+        for worker in self._workers:
+            state = self._states.get(worker)
+            if isinstance(state, str):
+                return f"a reward cannot be used: {state}"
+            if not worker.alive:
+                return "a reward's process died and is being started again"
+            if state is not None and state.problem is not None:
+                return f"{state.problem} ({state.waiting} verdicts wait for it)"
         return None
 
     async def drain(self) -> int:
@@ -176,11 +211,15 @@ class Service:
             await asyncio.gather(*(worker.close() for worker in self._workers))
         return cut_off
 
-    async def close(self) -> None:
-        """End queues and workers."""
+    async def close(self) -> list[str]:
+        """End queues and workers; a sentence for each whose verdicts could not be kept."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
         for served in self.rewards.values():
             await served.batcher.close()
-        await asyncio.gather(*(worker.close() for worker in self._workers))
+        lost = await asyncio.gather(*(worker.close() for worker in self._workers))
+        return [sentence for sentence in lost if sentence is not None]
 
     # -- one request -----------------------------------------------------------------------------------------------------------
 

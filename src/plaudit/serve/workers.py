@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from plaudit.serve.host import Part, Report, RewardHost, RewardInfo, serve_pipe
+from plaudit.serve.host import HostState, Part, Report, RewardHost, RewardInfo, serve_pipe
 from plaudit.types import EngineError, UserError
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ class Worker(Protocol):
         """Whether a batch would find it loaded."""
         ...
 
-    async def close(self) -> None:
-        """End it; what it is judging is lost."""
+    async def tend(self) -> HostState:
+        """Start it again where it died, and ask how its store is. Raises WorkerDied, UserError, EngineError."""
+        ...
+
+    async def close(self) -> str | None:
+        """End it, at once where it is judging; a sentence where kept verdicts are lost with it."""
         ...
 
 
@@ -84,10 +89,17 @@ class ThreadWorker:
     async def _call(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    async def close(self) -> None:
-        """Let the thread end by itself."""
+    async def tend(self) -> HostState:
+        """Ask how the store is."""
+        state: HostState = await self._call(self._host.state)
+        return state
+
+    async def close(self) -> str | None:
+        """Write what waits for the store, unless the reward is at work; the thread ends by itself."""
         self.alive = False
+        lost: str | None = None if self.turn.locked() else await self._call(self._host.close)
         self._thread.shutdown(wait=False, cancel_futures=True)
+        return lost
 
 
 class ProcessWorker:
@@ -102,12 +114,12 @@ class ProcessWorker:
         self._thread = ThreadPoolExecutor(1, "plaudit-pipe")
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
-        self._loaded = False
+        self._warm = self._closed = False
 
     @property
     def alive(self) -> bool:
         """Whether the process runs and its rewards are loaded."""
-        return self._loaded and self._process is not None and self._process.is_alive()
+        return self._warm and self._running()
 
     @property
     def pid(self) -> int | None:
@@ -122,17 +134,36 @@ class ProcessWorker:
     async def warm(self) -> None:
         """Load weights and try each reward once. Raises UserError or EngineError, or WorkerDied."""
         await self._call("warm", (), None)
-        self._loaded = True
+        self._warm = True
 
     async def judge(self, name: str, parts: list[Part], seconds: float) -> Report:
         """Judge a batch; a process that died is started again first. Raises WorkerDied, UserError, EngineError."""
-        if not self.alive and self._loaded:
-            self._end()
-            self.restarts += 1
-            await self.load()
-            await self.warm()
+        if not self._running():
+            await self._start_again()
         report: Report = await self._call("judge", (name, parts), seconds)
         return report
+
+    async def tend(self) -> HostState:
+        """Start it again where it died, and ask how its store is. Raises WorkerDied, UserError, EngineError."""
+        if not self._running():
+            await self._start_again()
+        state: HostState = await self._call("state", (), None)
+        return state
+
+    def _running(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+    async def _start_again(self) -> None:
+        if self._closed:
+            raise WorkerDied("the service is shutting down")
+        self._end()
+        self.restarts += 1
+        try:
+            await self.load()
+            await self.warm()
+        except (UserError, EngineError):
+            self._end()  # half loaded is not loaded: the next call tries from the start
+            raise
 
     async def _call(self, method: str, arguments: tuple[Any, ...], seconds: float | None) -> Any:
         work = partial(self._exchange, method, arguments, seconds)
@@ -167,18 +198,26 @@ class ProcessWorker:
         theirs.close()
 
     def _end(self) -> None:
-        process, self._process = self._process, None
+        process, self._process, self._warm = self._process, None, False
         if self._pipe is not None:
             self._pipe.close()
         if process is not None:
             process.kill()
             process.join()
 
-    async def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._loaded = False
+    async def close(self) -> str | None:
+        """End the process, at once where it is judging; a sentence where verdicts that waited for the store are lost with it."""
+        if self._closed:
+            return None
+        self._closed = True
+        lost: str | None = None
         process = self._process
         if process is not None and process.is_alive():
-            process.kill()  # the pipe's thread sees it and ends
+            if self.turn.locked():
+                process.kill()  # the pipe's thread sees it and ends
+            else:
+                with suppress(WorkerDied):
+                    lost = await self._call("close", (), None)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
         self._thread.shutdown(wait=False)
+        return lost
