@@ -7,33 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plaudit.judging.results import ResponseResult
 from plaudit.serve import compat_shapes as shapes
-from plaudit.types import Status, Verdict
 
-OK = ResponseResult(0.5, Status.OK)
-UNPARSABLE = ResponseResult(None, Status.UNPARSABLE, verdicts=[Verdict(status=Status.UNPARSABLE, detail="no verdict line")])
-TIMED_OUT = ResponseResult(None, Status.TIMED_OUT)
+OK = {"value": 0.5, "status": "ok"}
+UNPARSABLE = {"value": None, "status": "unparsable", "detail": "no verdict line"}
+TIMED_OUT = {"value": None, "status": "timed_out", "detail": ""}
 
 
 def test_one_item_without_a_number_refuses_the_whole_answer_and_says_which():
-    with pytest.raises(shapes.Refused, match=r"1 of 2 items .* items 1 \(unparsable\)") as refused:
+    with pytest.raises(shapes.NotNumbers, match=r"1 of 2 items .* items 1 \(unparsable\)") as refused:
         shapes.numbers([OK, UNPARSABLE], None)
-    assert refused.value.status == 422
+    assert refused.value.code == 422
     assert refused.value.body()["rows"] == [{"index": 1, "status": "unparsable", "detail": "no verdict line"}]
 
 
 def test_what_may_come_on_another_try_is_503():
-    with pytest.raises(shapes.Refused) as refused:
+    with pytest.raises(shapes.NotNumbers) as refused:
         shapes.numbers([TIMED_OUT, UNPARSABLE], None)
-    assert refused.value.status == 503
+    assert refused.value.code == 503
 
 
-def test_the_users_own_number_is_sent_and_counted():
-    results = [OK, UNPARSABLE, TIMED_OUT]
-    values, missing = shapes.numbers(results, -1.0)
-    assert values == [0.5, -1.0, -1.0]
-    assert shapes.counted(results, missing) == {"unparsable": 1, "timed_out": 1}
+def test_the_users_own_number_is_sent_in_their_place():
+    assert shapes.numbers([OK, UNPARSABLE, TIMED_OUT], -1.0) == ([0.5, -1.0, -1.0], [1, 2])
 
 
 TEMPLATE = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
@@ -65,7 +60,7 @@ def test_a_megabyte_of_white_space_or_marks_costs_no_time():
 
 def test_openrlhf_query_that_does_not_begin_with_its_prompt_is_refused():
     request = openrlhf(query=["ab", "xb"], prompts=["a", "a"])
-    with pytest.raises(shapes.Refused, match="queries 1 do not begin with their prompts"):
+    with pytest.raises(shapes.NotNumbers, match="queries 1 do not begin with their prompts"):
         shapes.openrlhf_rows(request, grouped=False)
 
 

@@ -6,6 +6,7 @@ A reward is named by one of these, tried in this order:
   FILE.py:OBJECT               a reward, or a plain function (prompt, response[, reference]) -> number, in the user's own file
   NAME                         one of `catalogue()`: a contract read by the engine, or a rule
   FOLDER                       a learned reward (it has a reward.json), as `plaudit fit` writes it
+  http(s)://HOST:PORT[#NAME]   a reward of a plaudit service (its token: $PLAUDIT_TOKEN)
   FOLDER or OWNER/NAME         a scalar reward model (AutoModelForSequenceClassification)
 """
 
@@ -107,6 +108,11 @@ class Resolver:
             from plaudit.rewards.composition import parse_yaml
 
             return self._compose(parse_yaml(spec, "the inline reward"))
+        if spec.startswith(("http://", "https://")):
+            from plaudit.rewards.remote import RemoteReward
+
+            url, _, name = spec.partition("#")
+            return RemoteReward(url, name or None)
         if spec.endswith((".yaml", ".yml")):
             return self._from_yaml(Path(spec))
         if ".py:" in spec:
@@ -123,7 +129,8 @@ class Resolver:
             return ScalarRewardModel(spec)
         names = ", ".join(sorted(self.entries))
         raise SpecError(
-            f"unknown reward '{spec}'; expected one of {names}, a model folder, OWNER/NAME, a .yaml, or FILE.py:OBJECT"
+            f"unknown reward '{spec}'; expected one of {names}, a model folder, OWNER/NAME, a .yaml, FILE.py:OBJECT, "
+            "or http://HOST:PORT#NAME of a service"
         )
 
     @property

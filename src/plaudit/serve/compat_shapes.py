@@ -10,18 +10,20 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from plaudit.data.row import Row
-from plaudit.judging.results import ResponseResult
+from plaudit.serve.settings import Refused
+from plaudit.types import Status
 
 MAX_ITEMS = 4096
 """Most items of one request."""
+RETRY_AFTER = 5
+"""Seconds that a client is asked to wait where trying again may help."""
 SHOWN = 10
 """How many rows a refusal names in its sentence; its `rows` hold all of them."""
 _END_MARK = re.compile(r"(?:<\|[^<>|]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</s>|<eos>|<end_of_turn>)\Z")
@@ -37,38 +39,42 @@ class Asked:
     places: list[tuple[int, int]]
 
 
-class Refused(Exception):
-    """The request cannot be answered with numbers. status: of the HTTP answer. rows: what is wrong with which item."""
+Record = Mapping[str, Any]
+"""What the service says of one response: `value` (None: not judged), `status`, and perhaps `detail`."""
 
-    def __init__(self, status: int, message: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.status, self.message, self.rows = status, message, [dict(row) for row in rows]
+
+class NotNumbers(Refused):
+    """The request cannot be answered with numbers. rows: what is wrong with which item (index, status, detail)."""
+
+    def __init__(self, code: int, sentence: str, rows: Sequence[Record]) -> None:
+        super().__init__(code, sentence, retry_after=RETRY_AFTER if code == 503 else None)
+        self.rows = [dict(row) for row in rows]
 
     def body(self) -> dict[str, Any]:
         """The JSON of the answer."""
-        return {"detail": self.message, **({"rows": self.rows} if self.rows else {})}
+        return {"detail": self.sentence, "rows": self.rows}
 
 
-def numbers(results: Sequence[ResponseResult], unscored: float | None) -> tuple[list[float], list[int]]:
+def numbers(records: Sequence[Record], unscored: float | None) -> tuple[list[float], list[int]]:
     """(a number for every item, the items that got `unscored` in place of one).
 
     These protocols know only numbers, so by default a single item without one refuses the whole answer: 503 where trying
     again may help (timed out, failed, unreachable), else 422. unscored: the number that the user chose to send instead.
+    Raises NotNumbers.
     """
-    missing = [item for item, result in enumerate(results) if result.value is None]
+    missing = [item for item, record in enumerate(records) if record["value"] is None]
     if missing and unscored is None:
-        rows = [_why(item, results[item]) for item in missing]
+        rows = [_why(item, records[item]) for item in missing]
         named = ", ".join(f"{row['index']} ({row['status']})" for row in rows[:SHOWN]) + (" ..." if len(rows) > SHOWN else "")
-        retryable = any(results[item].status.retryable for item in missing)
-        message = f"{len(missing)} of {len(results)} items could not be judged, so no number is sent for any: items {named}"
-        raise Refused(503 if retryable else 422, message, rows)
-    fallback = 0.0 if unscored is None else unscored  # only reached with nothing missing, or with the user's own number
-    return [fallback if result.value is None else result.value for result in results], missing
+        retryable = any(Status[row["status"].upper()].retryable for row in rows)
+        sentence = f"{len(missing)} of {len(records)} items could not be judged, so no number is sent for any: items {named}"
+        raise NotNumbers(503 if retryable else 422, sentence, rows)
+    values: list[Any] = [unscored if record["value"] is None else record["value"] for record in records]
+    return values, missing
 
 
-def _why(item: int, result: ResponseResult) -> dict[str, Any]:
-    details = [verdict.detail for verdict in result.verdicts if verdict.detail]
-    return {"index": item, "status": result.status.label, **({"detail": details[0]} if details else {})}
+def _why(item: int, record: Record) -> dict[str, Any]:
+    return {"index": item, "status": record["status"], **({"detail": record["detail"]} if record.get("detail") else {})}
 
 
 class _Model(BaseModel):
@@ -85,7 +91,7 @@ class OpenRLHFRequest(_Model):
     query: Texts
     """Prompt and response as one text, special tokens included."""
     prompts: list[str] | None = None
-    labels: list[Any] | None = None
+    labels: list[JsonValue] | None = None
 
     @model_validator(mode="after")
     def _same_length(self) -> OpenRLHFRequest:
@@ -100,14 +106,14 @@ def openrlhf_rows(request: OpenRLHFRequest, *, grouped: bool) -> Asked:
     """One row a query; with `grouped` (rewards that compare or rank) one row for all queries of one prompt and label.
 
     The response is the query without its prompt in front and end-of-turn tokens behind; without prompts it is the whole
-    query. Raises Refused (422) where a query does not begin with its prompt: what part of it to judge would be a guess.
+    query. Raises NotNumbers (422) where a query does not begin with its prompt: what part of it to judge would be a guess.
     """
     prompts, labels = request.prompts or [""] * len(request.query), request.labels or [None] * len(request.query)
     responses = [_without_prompt(query, prompt) for query, prompt in zip(request.query, prompts, strict=True)]
     foreign = [item for item, response in enumerate(responses) if response is None]
     if foreign:
         named = ", ".join(str(item) for item in foreign[:SHOWN])
-        raise Refused(
+        raise NotNumbers(
             422, f"queries {named} do not begin with their prompts; expected query = prompt + response",
             [{"index": item, "status": "not_applicable"} for item in foreign],
         )  # fmt: skip
@@ -167,12 +173,12 @@ class VerlRequest(_Model):
     """The arguments of verl's `compute_score`: of one sample, or as the batch manager gives them, in lists."""
 
     solution_str: str | None = None
-    ground_truth: Any = None
-    extra_info: dict[str, Any] | None = None
+    ground_truth: JsonValue = None
+    extra_info: dict[str, JsonValue] | None = None
     data_source: str | None = None
     solution_strs: Texts | None = None
-    ground_truths: list[Any] | None = None
-    extra_infos: list[dict[str, Any] | None] | None = None
+    ground_truths: list[JsonValue] | None = None
+    extra_infos: list[dict[str, JsonValue] | None] | None = None
     data_sources: list[str | None] | None = None
 
     @model_validator(mode="after")
@@ -283,8 +289,3 @@ def rerank_answer(request: RerankRequest, values: Sequence[float], model: str, *
         for i in order
     ]
     return {"id": f"rerank-{uuid.uuid4().hex}", "model": model, "results": results}
-
-
-def counted(results: Sequence[ResponseResult], missing: Sequence[int]) -> dict[str, int]:
-    """How many items got a number of the user's choice, by the status that they have."""
-    return dict(Counter(results[item].status.label for item in missing))
