@@ -1,0 +1,103 @@
+"""A real `plaudit serve` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.engines.processes import descendants, until
+
+
+@dataclass
+class Running:
+    """The process, where it listens, and what it wrote (its output and its access log, in one file)."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    written: Path
+
+    @property
+    def log(self) -> str:
+        """Everything that it wrote so far."""
+        return self.written.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def accesses(self) -> list[dict[str, Any]]:
+        """The access log."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time"')]
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        """One POST of JSON."""
+        return httpx.post(self.url + path, json=body, timeout=60, **options)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """One GET."""
+        return httpx.get(self.url + path, timeout=60, **options)
+
+    def workers(self) -> list[int]:
+        """Process ids of the rewards' processes."""
+        return [pid for pid in descendants(self.process.pid) if "spawn_main" in _command(pid)]
+
+    def ready(self) -> bool:
+        """Whether /ready says so."""
+        return self.get("/ready").status_code == 200
+
+    def stop(self, sign: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(sign)
+        return self.process.wait(60)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def running(*arguments: str, wait: bool = True, store: str = "none", **environment: str) -> Iterator[Running]:
+    """Start a service; yields when it is ready (or, without `wait`, when it listens). Ends it, and checks that nothing is left."""
+    command = [sys.executable, "-m", "plaudit", "serve", *arguments, "--port", "0", "--store", store]
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "log"
+        with written.open("wb") as file:
+            settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "200", **environment}
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=settings)
+        service = Running(process, "", written)
+        try:
+            assert until(lambda: "curl http" in service.log or process.poll() is not None, 60), service.log
+            assert process.poll() is None, service.log
+            service.url = re.findall(r"on (http://\S+)", service.log)[0]
+            assert until(lambda: _answers(service) and (not wait or service.ready()), 60), service.log
+            yield service
+        finally:
+            below = descendants(process.pid)
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            left = [pid for pid in below if "spawn_main" in _command(pid)]
+            assert until(lambda: not any(_command(pid) for pid in left)), "a worker outlived its service"
+
+
+def _answers(service: Running) -> bool:
+    try:
+        return service.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
