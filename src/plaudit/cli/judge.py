@@ -11,10 +11,11 @@ import tyro
 
 from plaudit import __version__
 from plaudit.cli.common import Engine, EngineArguments, err, notice, open_store, out
-from plaudit.cli.progress import Watch
-from plaudit.cli.tables import show_summary, show_votes
-from plaudit.data import FieldMap, RowStream, read_rows
-from plaudit.judging import RowResult, Runner, Summary
+from plaudit.cli.judge_ray import RayArguments, judge_on_ray
+from plaudit.cli.progress import Run, Watch
+from plaudit.cli.tables import Reading, show_summary, show_votes
+from plaudit.data import FieldMap, read_rows
+from plaudit.judging import RowResult, Summary
 from plaudit.judging.output import dump, writer
 from plaudit.judging.voting import VoteRunner, at_temperature
 from plaudit.rewards.base import BaseReward
@@ -55,7 +56,7 @@ class Judge:
     """A name from `plaudit rewards`, a model folder or OWNER/NAME, a .yaml composition or contract, or FILE.py:OBJECT."""
     engine: Engine = field(default_factory=EngineArguments)
     out: Path | None = None
-    """Write every judged row to a .jsonl or .csv file (all or nothing)."""
+    """Write every judged row to a .jsonl or .csv file (all or nothing); with --ray, to a folder of parts."""
     report: Path | None = None
     """Write a self-contained HTML report."""
     json: bool = False
@@ -75,15 +76,20 @@ class Judge:
     pairs: Literal["labelled", "all", "extremes"] = "labelled"
     """Which pairs of a row a comparing reward judges: those with a label, all, or the best labelled against the worst."""
     store: str | None = None
-    """Where verdicts are kept: a path, a database URL, or none. Default: $PLAUDIT_STORE or the cache folder."""
+    """Where verdicts are kept: a path, a database URL, or none. Default: $PLAUDIT_STORE or the cache folder; with --ray: none."""
     max_cost: float | None = None
     """Stop before the cost passes this (needs prices)."""
     dry_run: bool = False
     """Judge one batch, print the estimate for the whole file, and stop."""
     fields: Annotated[FieldArguments, tyro.conf.arg(name="")] = field(default_factory=FieldArguments)
+    on_ray: Annotated[RayArguments, tyro.conf.arg(name="")] = field(default_factory=RayArguments)
 
     def run(self) -> int:
         """Exit code: 0 done, 1 nothing could be judged or the run stopped early."""
+        if self.on_ray.ray is not None:
+            return judge_on_ray(self)
+        if self.on_ray != RayArguments():
+            raise UserError("--workers, --part-rows and --worker-gpus go with --ray")
         reward = self.engine.resolver().resolve(self.reward)
         if self.temperature is not None:
             reward = at_temperature(reward, self.temperature)
@@ -109,10 +115,11 @@ class Judge:
                     break
         if self.report is not None:
             self._write_report(kept, reward)
-        self._print(runner, rows, summary, watch.seconds, kept)
+        self.show(runner, rows, summary, watch.seconds, kept)
         return 0 if runner.progress.stopped is None and summary.invalid < max(1, summary.judged) else 1
 
-    def _print(self, runner: Runner, rows: RowStream, summary: Summary, seconds: float, kept: list[RowResult]) -> None:
+    def show(self, runner: Run, rows: Reading, summary: Summary, seconds: float, kept: list[RowResult]) -> None:
+        """Print what a run found, as a table or as JSON."""
         if self.json:
             document = self.document(runner, rows, summary)
             if self.votes > 1:
@@ -130,7 +137,7 @@ class Judge:
             why = runner.progress.stopped
             err.print(f"Stopped after {summary.rows:,} rows: {why}. Run the same command again to go on.", soft_wrap=True)
 
-    def document(self, runner: Runner, rows: RowStream, summary: Summary) -> dict[str, Any]:
+    def document(self, runner: Run, rows: Reading, summary: Summary) -> dict[str, Any]:
         """What `--json` prints. No times, paths or cache counts: equal runs give equal bytes."""
         return {
             "plaudit": __version__,
@@ -144,7 +151,7 @@ class Judge:
             "summary": summary.to_json(),
         }
 
-    def _votes(self, runner: Runner, kept: list[RowResult]) -> dict[str, Any]:
+    def _votes(self, runner: Run, kept: list[RowResult]) -> dict[str, Any]:
         """What the votes say, and what asking for them cost now (votes from the store cost nothing)."""
         from plaudit.trust.vote_section import votes_json
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from plaudit.cli.common import err, notice
-from plaudit.judging import Runner
+from plaudit.judging import Progress as Done
+from plaudit.rewards.base import BaseReward
+from plaudit.types import Context
 
 WARM_UP = 5.0
 """Seconds before an estimate is made: by then the time to load a model is a part of the truth, not all of it."""
@@ -16,10 +19,18 @@ LONG_RUN = 60.0
 """Seconds from which a run is announced with an estimate."""
 
 
+class Run(Protocol):
+    """What is watched: a `Runner`, or a run on a cluster."""
+
+    reward: BaseReward
+    progress: Done
+    context: Context
+
+
 class Watch:
     """A progress bar on standard error (only on a terminal), and one estimate for a long or paid run."""
 
-    def __init__(self, runner: Runner, total: int, *, quiet: bool) -> None:
+    def __init__(self, runner: Run, total: int, *, quiet: bool) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,9 +63,9 @@ class Watch:
         """Whether the rows so far end a batch, and something of them was really judged, not found in the store."""
         return self.runner.progress.judged_rows > 0 and self.rows == self.runner.progress.rows
 
-    def row_done(self) -> None:
-        """Count one row."""
-        self.rows += 1
+    def row_done(self, count: int = 1) -> None:
+        """Count one row, or those of a part."""
+        self.rows += count
         if self.rows < self.runner.progress.rows and self.rows % 64:
             return  # a bar that moves at every row would cost more than a fast rule
         judged = self.runner.progress.judged

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from rich.table import Table
 
 from plaudit.cli.common import err, out
-from plaudit.data import RowStream
 from plaudit.judging import Interval, Summary
 from plaudit.judging.metrics import PairTally
+from plaudit.types import DataError
 
 NOT_MEASURED = "[dim]not measured[/dim]"
 SHOWN_SECTIONS = 30
+
+
+class Reading(Protocol):
+    """What reading the input has shown: a `RowStream` that was read, or what a run in parts keeps of it."""
+
+    @property
+    def layout(self) -> str:
+        """Name of the recognised layout."""
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """Oddities that a stated rule has handled, counted."""
+
+    @property
+    def skipped(self) -> Sequence[DataError]:
+        """The first rows that were left out."""
+
+    @property
+    def skipped_count(self) -> int:
+        """How many were left out."""
 
 
 def percent(interval: Interval | None) -> str:
@@ -23,7 +43,7 @@ def percent(interval: Interval | None) -> str:
     return f"{100 * interval.mean:.1f} %  [{100 * interval.low:.1f}, {100 * interval.high:.1f}]  n = {interval.n:,}"
 
 
-def show_summary(name: str, summary: Summary, rows: RowStream) -> None:
+def show_summary(name: str, summary: Summary, rows: Reading) -> None:
     """Print what a run found."""
     table = Table(title=f"{name} on {summary.rows:,} rows ({rows.layout})", show_header=False, title_justify="left")
     table.add_column(style="bold")
@@ -104,7 +124,7 @@ def _sections(summary: Summary) -> Table:
     return table
 
 
-def _show_oddities(rows: RowStream) -> None:
+def _show_oddities(rows: Reading) -> None:
     for note, count in sorted(rows.notes.items()):
         err.print(f"{count:,} rows: {note}", style="dim", highlight=False, markup=False)
     if rows.skipped_count:

@@ -65,13 +65,14 @@ def _parts(source: str, fields: FieldMap | None) -> list[Part]:
 
         hub_set = HubSet(source)
         return [Part(hub_set, hub_set.path.rstrip("/").rsplit("/", 1)[-1], fields=fields)]
-    path = _find(source)
+    path = find_source(source)
     if path.is_dir():
         return _folder(source, path, fields)
     return [Part(_container(source, path), _stem(path.name), fields=fields)]
 
 
-def _find(source: str) -> Path:
+def find_source(source: str) -> Path:
+    """The file or folder that a name stands for: a path, or one below $PLAUDIT_DATA. Raises DataError if it is not there."""
     path = Path(source).expanduser()
     root = os.environ.get(DATA_VARIABLE)
     if not path.exists() and root and (Path(root) / source).exists():

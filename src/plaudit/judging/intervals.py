@@ -8,7 +8,7 @@ effective number of cases p(1-p)/variance; with one case a cluster that is Wilso
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,30 +59,58 @@ class ClusteredMean:
 
     def __init__(self) -> None:
         self._sums: dict[Hashable, tuple[float, int]] = {}
+        self._closed: tuple[int, int, float, float] | None = None
 
     def add(self, cluster: Hashable, total: float, count: int = 1) -> None:
-        """Add `count` cases with the sum `total` to a cluster. Raises ValueError on NaN: a missing case is not a case."""
+        """Add `count` cases with the sum `total` to a cluster.
+
+        Raises ValueError on NaN (a missing case is not a case), and once the clusters are forgotten.
+        """
         if math.isnan(total):
             raise ValueError("a missing case cannot be added to a mean")
+        if self._closed is not None:
+            raise ValueError("the clusters of this mean are forgotten, so nothing can be added to it")
         before = self._sums.get(cluster, (0.0, 0))
         self._sums[cluster] = (before[0] + total, before[1] + count)
+
+    def merge(self, other: ClusteredMean) -> None:
+        """Add the cases of another mean; a cluster that is in both is one cluster."""
+        for cluster, (total, count) in other.clusters.items():
+            self.add(cluster, total, count)
+
+    @property
+    def clusters(self) -> Mapping[Hashable, tuple[float, int]]:
+        """(sum, number of cases) of each cluster. Raises ValueError once they are forgotten."""
+        if self._closed is not None:
+            raise ValueError("the clusters of this mean are forgotten")
+        return self._sums
+
+    def forget_clusters(self) -> None:
+        """Keep only what the estimate needs, in constant memory; nothing can be added any more."""
+        self._closed, self._sums = self._figures(), {}
 
     @property
     def n(self) -> int:
         """Number of cases."""
-        return sum(count for _, count in self._sums.values())
+        return self._closed[0] if self._closed is not None else sum(count for _, count in self._sums.values())
+
+    def _figures(self) -> tuple[int, int, float, float]:
+        """Cases, clusters, their mean, and the squared deviations of the clusters' sums from it."""
+        if self._closed is not None:
+            return self._closed
+        n = self.n
+        mean = math.fsum(total for total, _ in self._sums.values()) / n if n else math.nan
+        squares = math.fsum((total - mean * count) ** 2 for total, count in self._sums.values())
+        return n, len(self._sums), mean, squares
 
     def estimate(self, *, share: bool = True) -> Interval | None:
         """The mean with its interval; None where nothing was added.
 
         share: cases lie in [0, 1] and the interval is Wilson's; else Student's t for the mean, infinite for one cluster.
         """
-        n = self.n
+        n, clusters, mean, squares = self._figures()
         if n == 0:
             return None
-        clusters = len(self._sums)
-        mean = math.fsum(total for total, _ in self._sums.values()) / n
-        squares = math.fsum((total - mean * count) ** 2 for total, count in self._sums.values())
         variance = squares / n**2 * clusters / (clusters - 1) if clusters > 1 else math.inf
         if not share:
             # the normal interval of 25 clusters covers 922 times in 1,000

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from plaudit.data.row import Row
@@ -72,6 +72,17 @@ class Moments:
         self.squares += step * (value - self.mean)
         self.low, self.high = min(self.low, value), max(self.high, value)
 
+    def merge(self, other: Moments) -> None:
+        """Count the values of another part (Chan, Golub and LeVeque: the pairwise update)."""
+        if other.n == 0:
+            return
+        n = self.n + other.n
+        step = other.mean - self.mean
+        self.squares += other.squares + step * step * self.n * other.n / n
+        self.mean += step * other.n / n
+        self.n = n
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
     def to_json(self) -> dict[str, Any] | None:
         """None where no value was counted."""
         if self.n == 0:
@@ -113,6 +124,10 @@ class PairTally:
         self.accuracy.add(cluster, right)
         self.strict.add(cluster, right)
 
+    def merge(self, other: PairTally) -> None:
+        """Count the pairs of another part."""
+        _merge_fields(self, other)
+
     def to_json(self) -> dict[str, Any]:
         """Counts and intervals; a figure without cases is null."""
         return {
@@ -125,6 +140,18 @@ class PairTally:
             "labelled_ties": self.gold_ties,
             "labelled_ties_found": self.gold_ties_found,
         }
+
+
+def _merge_fields(ours: PairTally | Summary, theirs: PairTally | Summary) -> None:
+    """Add up the counts and means that two of a kind hold."""
+    for one in fields(ours):
+        mine, other = getattr(ours, one.name), getattr(theirs, one.name)
+        if isinstance(mine, int):
+            setattr(ours, one.name, mine + other)
+        elif isinstance(mine, Counter):
+            mine.update(other)
+        elif isinstance(mine, ClusteredMean | Moments | PairTally):
+            mine.merge(other)
 
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:
@@ -164,6 +191,14 @@ class Summary:
             self._add_order(cluster, pair)
         if result.row.gold is not None:
             self._add_labels(cluster, result, result.row.gold)
+
+    def merge(self, other: Summary) -> None:
+        """Count the rows of another part of the same run; parts are merged in the order of their rows."""
+        _merge_fields(self, other)
+        for status, detail in other.details.items():
+            self.details.setdefault(status, detail)
+        for name, tally in other.sections.items():
+            self.sections.setdefault(name, PairTally()).merge(tally)
 
     def _add_status(self, result: RowResult) -> None:
         """Pairs carry the status of a comparing reward, responses that of any other."""
