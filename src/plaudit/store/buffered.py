@@ -153,11 +153,16 @@ class BufferedStore(Store):
                 self._thread.start()
 
     def _write_when_back(self) -> None:
+        said = ""
         while not self._closed.wait(self.retry_every):
             try:
                 self.flush()
+            except StoreUnavailable:  # said once, by `_went`
+                continue
             except UserError as error:
-                _log.debug("%s", error)
+                if str(error) != said:
+                    _log.warning("%s; %d verdicts wait", error, self.waiting)
+                said = str(error)
                 continue
             with self._lock:  # nobody may add between this look and the end of the thread
                 if not len(self._buffer) and self._problem is None:

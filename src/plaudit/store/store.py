@@ -125,11 +125,10 @@ class Store:
 
     def _insert(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
         """Insert what is not there yet; how many that was."""
-        if self.is_sqlite:
-            return connection.execute(table.insert().prefix_with("OR IGNORE"), rows).rowcount
         from sqlalchemy.dialects.postgresql import insert
 
-        return connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
+        statement = table.insert().prefix_with("OR IGNORE") if self.is_sqlite else insert(table).on_conflict_do_nothing()
+        return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
 
     def _bodies(self, connection: Connection, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         from sqlalchemy import select

@@ -15,5 +15,5 @@ def upgrade() -> None:
         for table, column, collation in COLUMNS:
             op.alter_column(table, column, type_=sa.Text(collation=collation), existing_nullable=False)
         op.create_foreign_key("verdicts_reward_fkey", "verdicts", "rewards", ["reward"], ["fingerprint"])
-    op.create_index("ix_verdicts_reward_written", "verdicts", ["reward", "written"], if_not_exists=True)
+    op.create_index("ix_verdicts_reward_written", "verdicts", ["reward", "written"])
     op.drop_index("ix_verdicts_reward", "verdicts", if_exists=True)
