@@ -16,7 +16,8 @@ from plaudit.cli.common import open_store, out
 from plaudit.types import EngineError, UserError
 
 NEEDED = ("torch", "transformers", "gguf", "safetensors", "sqlalchemy", "aiohttp", "math-verify", "pyarrow", "plotly")
-OPTIONAL = ("datasets",)
+OPTIONAL = {"datasets": "hub: data", "xllamacpp": "llama-cpp: engines", "vllm": "vllm: engines"}
+"""Packages that only some things need."""
 
 
 @dataclass
@@ -82,7 +83,7 @@ def _optional(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed (only needed for hub: data)"
+        return f"not installed (only needed for {OPTIONAL[name]})"
 
 
 def _accelerator() -> str:

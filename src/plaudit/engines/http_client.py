@@ -155,7 +155,8 @@ class JsonClient:
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
         scheme, host = urlsplit(self.base_url).scheme, urlsplit(self.base_url).hostname or ""
-        proxy = None if proxy_bypass(host) else getproxies().get(scheme)  # once: asking per request costs more than the request
+        # once: asking per request costs more than the request; a proxy does not reach this machine's own loopback
+        proxy = None if host.startswith("127.") or proxy_bypass(host) else getproxies().get(scheme)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the slots below bound it, over all threads
             timeout=aiohttp.ClientTimeout(total=self.timeout),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from plaudit.engines.encoding import Codec
 from plaudit.engines.options import OptionPlan, option_log_probs, plan_options
 from plaudit.engines.precision import PRECISIONS, Precision
 from plaudit.engines.prefix_tree.cache import MOST_BYTES, PrefixCache
+from plaudit.engines.rows import Row, check_lengths, gather_continuations, gather_options, prepare_rows, row_seeds
 from plaudit.engines.weights import resolve_folder, weights_fingerprint
 from plaudit.types import (
     Budget,
@@ -36,23 +35,6 @@ if TYPE_CHECKING:
 NUMERICS = "local-2"
 """Raised when a change of this engine changes numbers, so that stored verdicts are not mixed with new ones."""
 CPU_BATCH_TOKENS, BATCH_TOKENS, GENERATION_BATCHES = 1024, 16_384, 4
-
-
-@dataclass
-class _Row:
-    """One request on its way through the model: token ids, and what became of it."""
-
-    prompt: list[int] = field(default_factory=list)
-    continuation: list[int] = field(default_factory=list)
-    status: Status = Status.OK
-    detail: str = ""
-
-    @property
-    def ids(self) -> list[int]:
-        return self.prompt + self.continuation
-
-    def fail(self, status: Status, detail: str) -> None:
-        self.status, self.detail = status, detail
 
 
 class LocalEngine(Engine):
@@ -157,29 +139,16 @@ class LocalEngine(Engine):
         """The text that the model sees, chat template and forced prefix included. Raises ValueError if the template refuses."""
         return self.codec.render(request)
 
-    def _prepare(self, requests: Sequence[Request], continuations: Sequence[str] | None = None, spare: int = 0) -> list[_Row]:
+    def _prepare(self, requests: Sequence[Request], continuations: Sequence[str] | None = None, spare: int = 0) -> list[Row]:
         """Tokenised rows; those that the template refuses or that do not fit, with `spare` more tokens, carry a status."""
-        rows = []
-        for number, request in enumerate(requests):
-            row = _Row()
-            rows.append(row)
-            try:
-                row.prompt = self.codec.encode_prompt(request)
-                if continuations is not None:
-                    row.continuation = self.codec.encode_continuation(continuations[number])
-            except ValueError as error:
-                row.fail(Status.FAILED, str(error))
-                continue
-            if max(row.ids, default=0) >= self.causal_model.vocabulary:
-                # on CUDA such an id would not fail this row but end the process's use of the device
-                row.fail(Status.FAILED, f"token {max(row.ids)} is not in the model's vocabulary")
-                continue
-            length = len(row.ids) + spare
-            if length > self.max_length:
-                what = "prompt and continuation" if continuations is not None else "prompt"
-                needed = f"{len(row.ids)} tokens" + (f" plus {spare} to generate" if spare else "")
-                row.fail(Status.TOO_LONG, f"the {what} takes {needed}, the model's context is {self.max_length}")
-        return rows
+        return prepare_rows(
+            self.codec,
+            requests,
+            continuations,
+            context=self.max_length,
+            vocabulary=self.causal_model.vocabulary,
+            spare=spare,
+        )
 
     def _batch_tokens(self) -> int:
         """Padded tokens of one forward pass."""
@@ -189,7 +158,7 @@ class LocalEngine(Engine):
 
     def _run(
         self,
-        rows: Sequence[_Row],
+        rows: Sequence[Row],
         forward: Callable[[list[int]], None],
         budget: Budget | None,
         *,
@@ -241,10 +210,8 @@ class LocalEngine(Engine):
         that begin alike follow the rule of `plaudit.engines.options`. Raises ValueError, naming the option, if an option
         has no spelling that the tokenizer can write or shares one with another.
         """
-        import torch
-
         if not requests:
-            return NextToken(torch.empty(0, len(options)), [], [])
+            return gather_options([], {}, len(options))
         plan = plan_options(options, self.codec.encode_continuation, self.codec.tokenizer.unk_token_id)
         longest = max(len(tokens) for tokens in plan.sequences)
         rows = self._prepare(requests, spare=longest - 1)
@@ -257,10 +224,7 @@ class LocalEngine(Engine):
                 found.update(zip(batch, option_log_probs(plan, values), strict=True))
 
         self._run(rows, forward, budget, passes=1 + len(plan.several))
-        missing = torch.full((len(options),), torch.nan)
-        values = torch.stack([found.get(number, missing) for number in range(len(rows))])
-        _mark_not_finite(rows, values.isnan().any(dim=1))
-        return NextToken(values, [row.status for row in rows], [row.detail for row in rows])
+        return gather_options(rows, found, len(options))
 
     def _sequence_log_probs(self, prompts: list[list[int]], plan: OptionPlan) -> Tensor:
         """[B, S] log-probability of each of the plan's token sequences after each prompt."""
@@ -285,12 +249,9 @@ class LocalEngine(Engine):
         Prompt and continuation are tokenised apart and joined, so the continuation's tokens do not depend on the prompt.
         An empty continuation is certain: 0 over no tokens. Raises ValueError if the two lists differ in length.
         """
-        import torch
-
-        if len(requests) != len(continuations):
-            raise ValueError(f"{len(requests)} requests, but {len(continuations)} continuations")
+        check_lengths(requests, continuations)
         if not requests:
-            return ContinuationLogProbs(torch.empty(0), [], [], [])
+            return gather_continuations([], {})
         rows = self._prepare(requests, continuations)
         found: dict[int, Tensor] = {}
         model = self.causal_model
@@ -301,12 +262,7 @@ class LocalEngine(Engine):
                 found.update(zip(batch, model.continuation_log_probs(prompts, asked, self.codec.pad), strict=True))
 
         self._run(rows, forward, budget)
-        nothing = torch.empty(0)
-        tokens = [found.get(number, nothing) for number in range(len(rows))]
-        missing = torch.tensor(torch.nan)
-        total = torch.stack([found[number].sum() if number in found else missing for number in range(len(rows))])
-        _mark_not_finite(rows, total.isnan())
-        return ContinuationLogProbs(total, tokens, [row.status for row in rows], [row.detail for row in rows])
+        return gather_continuations(rows, found)
 
     def hidden(self, requests: Sequence[Request]) -> Tensor:
         """[B, d] float32 last state at each request's last token; a row of NaN where the request could not be run."""
@@ -332,19 +288,16 @@ class LocalEngine(Engine):
         A row's sample is decided by the seed, its own text, and how many equal rows stand before it in the call; the
         batch size and the other rows play no part. The forced prefix is not part of the returned text.
         """
-        from plaudit.engines.decoding import Continuation, continue_batch, row_seed
+        from plaudit.engines.decoding import Continuation, continue_batch
 
         if not requests:
             return []
         rows = self._prepare(requests, spare=1)
         model, ends = self.causal_model, self._end_tokens()
-        seen: Counter[tuple[int, ...]] = Counter()
-        making: list[Continuation] = []
-        for row in rows:
-            key = tuple(row.prompt)
-            seed = row_seed(how.seed, " ".join(map(str, key)), seen[key])
-            seen[key] += 1
-            making.append(Continuation(row.prompt, seed, min(how.max_tokens, self.max_length - len(row.prompt))))
+        making = [
+            Continuation(row.prompt, seed, min(how.max_tokens, self.max_length - len(row.prompt)))
+            for row, seed in zip(rows, row_seeds(rows, how.seed), strict=True)
+        ]
 
         def forward(batch: list[int]) -> None:
             chosen = [making[number] for number in batch]
@@ -366,10 +319,3 @@ class LocalEngine(Engine):
         configured = getattr(self.causal_model.model.generation_config, "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
         return frozenset(end for end in [*ends, self.codec.tokenizer.eos_token_id] if end is not None)
-
-
-def _mark_not_finite(rows: Sequence[_Row], is_nan: Tensor) -> None:
-    """A row that the model gave NaN for has failed."""
-    for row, bad in zip(rows, is_nan.tolist(), strict=True):
-        if bad and row.status is Status.OK:
-            row.fail(Status.FAILED, "the model gave NaN for this row")

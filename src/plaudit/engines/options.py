@@ -14,7 +14,7 @@ The probabilities of the options of one question therefore never add up to more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,19 @@ class OptionPlan:
     def several(self) -> list[int]:
         """Numbers of the sequences that need a forward pass of their own."""
         return [number for number, tokens in enumerate(self.sequences) if len(tokens) > 1]
+
+    @property
+    def steps(self) -> dict[Tokens, list[int]]:
+        """What must be known to score every sequence token by token: the tokens wanted after each beginning, shortest first."""
+        wanted: dict[Tokens, set[int]] = {}
+        for tokens in self.sequences:
+            for place, token in enumerate(tokens):
+                wanted.setdefault(tokens[:place], set()).add(token)
+        return {before: sorted(wanted[before]) for before in sorted(wanted)}
+
+    def chained(self, known: Mapping[Tokens, Mapping[int, float]]) -> list[float]:
+        """Log-probability of each sequence from those of the tokens after each beginning."""
+        return [sum(known[tokens[:place]][token] for place, token in enumerate(tokens)) for tokens in self.sequences]
 
 
 def _encode_options(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from plaudit.types import EngineError
@@ -101,12 +101,30 @@ def weights_fingerprint(folder: str | Path) -> str:
     """
     folder = Path(folder)
     files = sorted({*weight_files(folder), *_matching(folder, TEXT_PATTERNS)})
+    return _fingerprint(folder, files, folder / FINGERPRINT_FILE)
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """64 hex digits (sha256) over the content of one weight file, whatever lies beside it; kept in `cache_dir()`.
+
+    Raises EngineError if there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EngineError(f"model file '{path}' does not exist")
+    return _fingerprint(path.parent, [path])
+
+
+def _fingerprint(folder: Path, files: Sequence[Path], kept_in: Path | None = None) -> str:
+    """The fingerprint of some files below a folder, as kept or taken now."""
     stamps = {}
     for path in files:
         stat = path.stat()
         stamps[path.relative_to(folder).as_posix()] = [stat.st_size, stat.st_mtime_ns]
-    key = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    places = (folder / FINGERPRINT_FILE, cache_dir() / "fingerprints" / f"{key}.json")
+    named = str(folder.resolve()) if kept_in is not None else str(files[0].resolve())
+    key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    elsewhere = cache_dir() / "fingerprints" / f"{key}.json"
+    places = [elsewhere] if kept_in is None else [kept_in, elsewhere]
     for place in places:
         if (kept := _read_cached(place, stamps)) is not None:
             return kept
