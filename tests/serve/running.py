@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,9 @@ class Running:
         return httpx.get(self.url + path, timeout=60, **options)
 
     def workers(self) -> list[int]:
-        """Process ids of the rewards' processes."""
-        return [pid for pid in descendants(self.process.pid) if "spawn_main" in _command(pid)]
+        """Process ids of the rewards' processes: forked from the helper that is this service's child."""
+        helpers = [pid for pid in children(self.process.pid) if "forkserver" in _command(pid)]
+        return [pid for helper in helpers for pid in children(helper)]
 
     def ready(self) -> bool:
         """Whether /ready says so."""
@@ -60,6 +61,15 @@ class Running:
         return self.process.wait(60)
 
 
+def children(pid: int) -> list[int]:
+    """Process ids of what a process started itself."""
+    found = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
 def _command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
@@ -69,7 +79,7 @@ def _command(pid: int) -> str:
 
 @contextmanager
 def running(*arguments: str, wait: bool = True, store: str = "none", **environment: str) -> Iterator[Running]:
-    """Start a service; yields when it is ready (or, without `wait`, when it listens). Ends it, and checks that nothing is left."""
+    """Start a service; yields when it is ready (or, without `wait`, when it listens). Afterwards nothing of it may be left."""
     command = [sys.executable, "-m", "plaudit", "serve", *arguments, "--port", "0", "--store", store]
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "log"
@@ -92,8 +102,7 @@ def running(*arguments: str, wait: bool = True, store: str = "none", **environme
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            left = [pid for pid in below if "spawn_main" in _command(pid)]
-            assert until(lambda: not any(_command(pid) for pid in left)), "a worker outlived its service"
+            assert until(lambda: not any("forkserver" in _command(pid) for pid in below)), "a worker outlived its service"
 
 
 def _answers(service: Running) -> bool:

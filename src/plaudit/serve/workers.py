@@ -6,6 +6,7 @@ A process that dies is started again by the next call. Rewards that judge throug
 from __future__ import annotations
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,7 @@ from plaudit.types import EngineError, UserError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.process import BaseProcess
 
 
 class WorkerDied(Exception):
@@ -102,8 +103,20 @@ class ThreadWorker:
         return lost
 
 
+def _context() -> Any:
+    """How processes are started: forked from a helper that has imported torch once and nothing else happens in (fast, and its
+    memory is shared); spawned where there is no such helper."""
+    from multiprocessing import get_context
+
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["plaudit.serve.preload"])
+    return context
+
+
 class ProcessWorker:
-    """Rewards in a process of their own (spawned: it shares nothing with this one but a pipe, whose closing ends it).
+    """Rewards in a process of their own, which shares nothing with this one but a pipe, whose closing ends it.
 
     make: builds its RewardHost there; must be picklable.
     """
@@ -112,7 +125,7 @@ class ProcessWorker:
         self.turn, self.restarts = asyncio.Lock(), 0
         self._make = make
         self._thread = ThreadPoolExecutor(1, "plaudit-pipe")
-        self._process: SpawnProcess | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._warm = self._closed = False
 
@@ -189,9 +202,7 @@ class ProcessWorker:
             raise WorkerDied("the reward's process died") from None
 
     def _start(self) -> None:
-        from multiprocessing import get_context
-
-        context = get_context("spawn")
+        context = _context()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve_pipe, args=(theirs, self._make), name="plaudit-worker")
         self._process.start()
