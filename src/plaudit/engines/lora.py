@@ -64,11 +64,15 @@ def adapter_layers(model: Any) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
 
 
-def adapter_module(layers: dict[str, Any]) -> Any:
-    """One torch module of all the adapters' own weights, so that a checkpoint holds them and not the whole model."""
+def adapter_module(layers: dict[str, Any], model: Any) -> Any:
+    """One torch module of all the adapters' own weights, so that a checkpoint holds them and not the whole model.
+
+    Its `whole_model` is the model that they sit in, whose frozen weights are shared out with them where weights are.
+    """
     import torch
 
     parts = torch.nn.ModuleDict()
+    vars(parts)["whole_model"] = model  # not registered: the adapter's parameters are its own alone
     for name, layer in layers.items():
         for kind in ("lora_A", "lora_B"):
             for adapter, linear in getattr(layer, kind).items():

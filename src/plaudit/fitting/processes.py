@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from plaudit.types import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -25,10 +27,11 @@ class Processes:
         except ImportError as error:
             raise UserError("training needs accelerate: install plaudit[train]") from error
         self._operations = utils
-        self._state = accelerate.PartialState()
+        self._state = _joined(accelerate)
         self.index: int = self._state.process_index
         self.count: int = self._state.num_processes
         self.main: bool = self._state.is_main_process
+        self.device: torch.device = self._state.device
 
     def sum_number(self, number: float) -> float:
         """The sum of a number over processes."""
@@ -36,9 +39,16 @@ class Processes:
             return number
         import torch
 
-        return float(
-            self._operations.reduce(torch.tensor(number, dtype=torch.float64, device=self._state.device), reduction="sum")
-        )
+        return float(self._operations.reduce(torch.tensor(number, dtype=torch.float64, device=self.device), reduction="sum"))
+
+    def any_flags(self, flags: Sequence[bool]) -> list[bool]:
+        """For each flag, whether it is set in some process."""
+        if self.count == 1 or not flags:
+            return list(flags)
+        import torch
+
+        found = self._operations.reduce(torch.tensor(flags, device=self.device).int(), reduction="sum")
+        return [number > 0 for number in found.tolist()]
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Replace each parameter's gradient by its sum over processes; one that has none anywhere keeps none.
@@ -50,12 +60,11 @@ class Processes:
             return
         import torch
 
-        present = torch.tensor([parameter.grad is not None for parameter in parameters], device=self._state.device).int()
-        present = self._operations.reduce(present, reduction="sum")
-        used = [parameter for parameter, number in zip(parameters, present.tolist(), strict=True) if number]
+        present = self.any_flags([parameter.grad is not None for parameter in parameters])
+        used = [parameter for parameter, one in zip(parameters, present, strict=True) if one]
         for dtype in sorted({parameter.dtype for parameter in used}, key=str):
             own = [parameter for parameter in used if parameter.dtype == dtype]
-            flat = torch.cat([_gradient(parameter).flatten() for parameter in own]).to(self._state.device)
+            flat = torch.cat([_gradient(parameter).flatten() for parameter in own]).to(self.device)
             summed = self._operations.reduce(flat, reduction="sum").split([parameter.numel() for parameter in own])
             for parameter, gradient in zip(own, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter).to(parameter.device)
@@ -65,7 +74,7 @@ class Processes:
         if self.count == 1:
             return
         for tensor in tensors:
-            tensor.data.copy_(self._operations.broadcast(tensor.detach().to(self._state.device).contiguous()))
+            tensor.data.copy_(self._operations.broadcast(tensor.detach().to(self.device).contiguous()))
 
     def gather(self, thing: Any) -> list[Any]:
         """Everyone's thing, in the order of the processes."""
@@ -83,6 +92,18 @@ class Processes:
         """Until all are here."""
         if self.count > 1:
             self._state.wait_for_everyone()
+
+
+def _joined(accelerate: Any) -> Any:
+    """accelerate's state: of the processes that its launcher started, if any; on a machine without an accelerator over gloo.
+
+    accelerate looks for a GPU first and, without one, would leave each process alone: all would do the whole run.
+    """
+    import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        return accelerate.PartialState(cpu=True)
+    return accelerate.PartialState()
 
 
 def _gradient(parameter: Any) -> Tensor:

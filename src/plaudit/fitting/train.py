@@ -102,11 +102,14 @@ def train(
     while loop.epoch < epochs and loop.result.stopped is None:
         loop.run_epoch()
         if validate is not None:
-            loop.validated(float(validate()), patience)
+            with loop.fitter.whole():
+                value = float(validate())
+            loop.validated(value, patience)
         if kept is not None:
             loop.save(kept)
     if loop.best is not None:
         set_weights(loop.fitter.parameters, loop.best, "the best epoch")
+    loop.fitter.release()
     return loop.result
 
 
@@ -160,7 +163,12 @@ class _Loop:
         chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
         whole = len(chunks) == 1 and processes.count == 1
         parts = [lambda chunk=chunk: self.loss(batch if whole else select_rows(batch, chunk)) for chunk in chunks]
-        return self.fitter.update(parts, self.units(batch) / processes.count, rows=[len(chunk) for chunk in chunks])
+        return self.fitter.update(
+            parts,
+            self.units(batch) / processes.count,
+            rows=[len(chunk) for chunk in chunks],
+            spare=lambda: self.loss(select_rows(batch, [0])),
+        )
 
     def validated(self, value: float, patience: int | None) -> None:
         """Note the value after an epoch; keep the weights if it is the best."""
@@ -175,9 +183,9 @@ class _Loop:
 
     def save(self, folder: Path) -> None:
         """A checkpoint after this epoch."""
+        state = {"fitter": self.fitter.state_dict(), "epoch": self.epoch, "result": self.result, "best": self.best}
         if self.fitter.processes.main:
             with atomic_folder(folder) as temporary:
-                state = {"fitter": self.fitter.state_dict(), "epoch": self.epoch, "result": self.result, "best": self.best}
                 save_state(temporary, state)
         self.fitter.processes.wait()
 

@@ -48,18 +48,26 @@ class Learner:
                 if check_ratio and not reports:
                     error = self._ratio_error(lesson.select(batches[0] if batches else mini_batches(update, size)[0]))
                     learned.figures |= {} if error is None else {"ratio_error": error}
-                reports.append(self._update(lesson, batches, units / processes.count, ctx))
+                reports.append(self._update(lesson, update, batches, units / processes.count, ctx))
                 if reports[-1].stop is not None:
                     learned.stop = reports[-1].stop
                     return self._summed(learned, reports)
         return self._summed(learned, reports)
 
-    def _update(self, lesson: Lesson, batches: Sequence[list[int]], units: float, ctx: Context) -> UpdateReport:
+    def _update(
+        self, lesson: Lesson, update: Sequence[list[int]], batches: Sequence[list[int]], units: float, ctx: Context
+    ) -> UpdateReport:
+        """One step. The first block with a step that counts is there for processes that have nothing to run."""
+
         def part(rows: list[int]) -> Loss:
             return self.objective.loss(self.generator, _rows_of(lesson, rows), ctx)
 
+        mask = lesson.trajectories.mask
+        spare = next((rows for rows in update if bool(mask[rows].any())), None)
         parts = [lambda rows=rows: part(rows) for rows in batches]
-        return self.fitter.update(parts, units, rows=[len(rows) for rows in batches])
+        return self.fitter.update(
+            parts, units, rows=[len(rows) for rows in batches], spare=None if spare is None else lambda: part(spare)
+        )
 
     def _ratio_error(self, lesson: Lesson) -> float | None:
         """Largest |log-probability now - when sampled|, nats a step. Raises UserError if it is above the tolerance.
@@ -73,7 +81,7 @@ class Learner:
         if tolerance is None or lesson.old_log_probs is None:
             return None
         mask = lesson.trajectories.mask
-        with torch.no_grad(), self.fitter.precision():
+        with self.fitter.whole(), torch.no_grad(), self.fitter.precision():
             now = self.generator.evaluate(lesson.trajectories, need=("log_prob",)).log_prob
         if now is None or not bool(mask.any()):
             return None

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from plaudit.fitting.weights import WeightAverage, set_weights, swapped, trainable_parameters
+from plaudit.fitting import Fitter
+from plaudit.fitting.weights import WeightAverage, copy_weights, like, set_weights, swapped, trainable_parameters
 from plaudit.types import Generator, Trajectories, UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Reference:
     def __init__(self, choice: ReferenceChoice | Generator | None, generator: Generator, decay: float) -> None:
         self.policy: Generator | None = None
         self._average: WeightAverage | None = None
+        self._names: list[str] = []
+        self._copied = isinstance(choice, str)
         if isinstance(choice, str):
             if choice not in ("frozen copy", "ema"):
                 raise UserError(f"reference_policy is '{choice}'; expected 'frozen copy', 'ema', or a generator")
@@ -51,27 +54,48 @@ class Reference:
     def _copy(self, generator: Generator, decay: float) -> None:
         """A copy of its own for an average: an adapter that is shared could not have two values."""
         self.policy = copy.deepcopy(generator)
-        self._weights = trainable_parameters(self.policy.modules())
-        self._average = WeightAverage(self._weights, decay)
+        weights = trainable_parameters(self.policy.modules())
+        self._names, self._average = list(weights), WeightAverage(weights, decay)
         for module in self.policy.modules().values():
             module.requires_grad_(False)
             module.eval()
+
+    def share_out(self, fitter: Fitter) -> None:
+        """Let a copy's weights lie in pieces as those of the policy do, where they do; an adapter's base is there already."""
+        if not self._copied or self.policy is None or fitter.sharding is None:
+            return
+        modules = list(self.policy.modules().values())
+        if not any(hasattr(weight, "placements") for module in modules for weight in module.parameters()):
+            fitter.share_out(modules)
+        if self._average is not None:
+            weights = self._weights()
+            self._average.values = {name: like(value, weights[name]) for name, value in self._average.values.items()}
+
+    def _weights(self) -> dict[str, Any]:
+        """The averaged policy's weights, as they lie now."""
+        assert self.policy is not None
+        found = {
+            f"{name}/{path}": weight
+            for name, module in self.policy.modules().items()
+            for path, weight in module.named_parameters()
+        }
+        return {name: found[name] for name in self._names}
 
     def update(self, generator: Generator) -> None:
         """After a step: an averaged policy follows."""
         if self._average is not None:
             self._average.update(trainable_parameters(generator.modules()))
-            set_weights(self._weights, self._average.values, "the reference policy")
+            set_weights(self._weights(), self._average.values, "the reference policy")
 
     def state_dict(self) -> dict[str, Any] | None:
         """The average, if there is one; a frozen copy is made of the start again."""
-        return None if self._average is None else dict(self._average.values)
+        return None if self._average is None else copy_weights(self._average.values)
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Take back what `state_dict` gave."""
         if self._average is not None and state is not None:
             set_weights(self._average.values, state, "the reference policy")
-            set_weights(self._weights, self._average.values, "the reference policy")
+            set_weights(self._weights(), self._average.values, "the reference policy")
 
 
 class Start:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,9 @@ class Run:
         processes = Processes()
         modules = _modules(generator, objective)
         start = self._open_folder(modules, processes, resumed=_resumed)
-        self.fitter = Fitter(modules, _with_length(config))
         self.reference = Reference(reference_policy, generator, config.reference_decay)
+        self.fitter = Fitter(modules, _with_length(config))
+        self.reference.share_out(self.fitter)
         copied = self.reference.policy if reference_policy == "frozen copy" else None
         self._start = Start(generator, start, copied) if config.distance_every else None
         self.budget = Budget(dict(config.budget))
@@ -161,9 +162,10 @@ class Run:
             self.step()
         if self.evaluation is not None and self._recorded < self.done:
             record = StepRecord(self.done)
-            with seeded(derive_seed(self.config.seed, "last")):
+            with seeded(derive_seed(self.config.seed, "last")), self.fitter.whole():
                 self._evaluate(self.context(), record)
             self._write(record)
+        self.fitter.release()
         if self.main:
             from plaudit.training.plots import write_page
 
@@ -172,6 +174,23 @@ class Run:
         return self
 
     def _step(self, ctx: Context, record: StepRecord) -> None:
+        with self.fitter.whole():
+            drawn, lesson = self._prepare(ctx, record)
+        learned = self._learn(lesson, ctx, record)
+        self._count_empty(learned, drawn, record)
+        with self.fitter.whole() if self.monitors or isinstance(self.reward, Updating) else nullcontext():
+            with _timed(record, "monitors"):
+                self._observe(ctx, lesson, record)
+            with _timed(record, "reward"):
+                self._update_reward(drawn, ctx, record)
+        if learned.updates:
+            self.reference.update(self.generator)
+        record.add(self.budget.spent, "spent/")
+
+    def _prepare(self, ctx: Context, record: StepRecord) -> tuple[ScoredDraw, Lesson]:
+        """Everything before the updates: nothing of it needs a gradient."""
+        import torch
+
         samples = None
         if self.evaluation is not None and self.evaluation.due(self.done, self.config.steps):
             with _timed(record, "evaluation"):
@@ -184,31 +203,23 @@ class Run:
             self._report_scales(drawn)
         with _timed(record, "distance"):
             self._measure_distance(drawn.trajectories, samples, record)
-        lesson, learned = self._learn(drawn, ctx, record)
-        self._count_empty(learned, drawn, record)
-        with _timed(record, "monitors"):
-            self._observe(ctx, lesson, record)
-        with _timed(record, "reward"):
-            self._update_reward(drawn, ctx, record)
-        if learned.updates:
-            self.reference.update(self.generator)
-        record.add(self.budget.spent, "spent/")
-
-    def _learn(self, drawn: ScoredDraw, ctx: Context, record: StepRecord) -> tuple[Lesson, Learned]:
-        import torch
-
         if not len(drawn):
-            return Lesson(drawn.trajectories, drawn.scores), Learned()
+            return drawn, Lesson(drawn.trajectories, drawn.scores)
         with _timed(record, "prepare"), torch.no_grad(), self.fitter.precision():
             lesson = self.objective.prepare(drawn.trajectories, drawn.scores, ctx)
         record.add(lesson.stats, "lesson/")
+        return drawn, lesson
+
+    def _learn(self, lesson: Lesson, ctx: Context, record: StepRecord) -> Learned:
+        if not len(lesson):
+            return Learned()
         check = self.done == 0 and bool(getattr(self.source, "on_policy", False))
         with _timed(record, "learn"):
             learned = self.learner.learn(lesson, ctx, check_ratio=check)
         record.add(learned.figures, "update/")
         record.notes += learned.notes
         record.stop = record.stop or learned.stop
-        return lesson, learned
+        return learned
 
     def _count_empty(self, learned: Learned, drawn: ScoredDraw, record: StepRecord) -> None:
         """A step without an update is named, and too many in a row end the run."""
@@ -293,8 +304,9 @@ class Run:
     def save(self) -> None:
         """A checkpoint of the run as it is, between two steps."""
         self._save_next = False
+        state = self.state_dict()  # by all: shared out weights are gathered
         if self.main:
-            self.folder.save_checkpoint(self.done, self.state_dict())
+            self.folder.save_checkpoint(self.done, state)
             if self.best is not None:
                 self.folder.write_json("best.json", self.best)
             self.folder.prune(self.config.keep_checkpoints, None if self.best is None else self.best["step"])

@@ -97,7 +97,7 @@ class LanguageGenerator(Generator):
     def modules(self) -> dict[str, Any]:
         """`policy`: the model, or its adapter alone; `value_head` where there is one."""
         adapters = adapter_layers(self.causal_model.model)
-        found = {"policy": adapter_module(adapters) if adapters else self.causal_model.model}
+        found = {"policy": adapter_module(adapters, self.causal_model.model) if adapters else self.causal_model.model}
         return found if self.value_head is None else {**found, "value_head": self.value_head}
 
     def frozen(self) -> LanguageGenerator:

@@ -142,7 +142,7 @@ class TextBackbone:
             return {"trunk": self.causal_model.trunk}
         from plaudit.engines.lora import adapter_layers, adapter_module
 
-        return {"adapter": adapter_module(adapter_layers(self.causal_model.model))}
+        return {"adapter": adapter_module(adapter_layers(self.causal_model.model), self.causal_model.model)}
 
     @cached_property
     def _config(self) -> dict[str, Any]:
