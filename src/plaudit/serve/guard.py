@@ -61,6 +61,7 @@ class Guard:
                 self._service.in_flight += 1
             try:
                 body = await self._body(scope, receive)
+                _check_unicode(body)
                 await self._app(scope, _replay(body, receive), sending)
             finally:
                 if counted:
@@ -135,6 +136,18 @@ class Guard:
         if self._log_texts and body:
             record["body"] = body.decode("utf-8", "replace")
         access.info(json.dumps(record))
+
+
+def _check_unicode(body: bytes) -> None:
+    """Raise Refused (422) where a JSON body holds half a surrogate pair: no text has it, and no answer could quote it."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(422, "a text of this body holds half a surrogate pair (\\ud800 to \\udfff), which is no Unicode") from None
+    except (ValueError, RecursionError):
+        pass  # the endpoint says what is wrong
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
