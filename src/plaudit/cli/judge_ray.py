@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +43,8 @@ def judge_on_ray(command: Judge) -> int:
     reward = job.reward()
     job.source.stream()  # what is wrong with the input's name is said before a cluster is started
     run = RayRun(job, reward)
-    with cluster(address, job.workers):
+    # what Ray reports about workers that died goes to standard output, where only results belong
+    with redirect_stdout(sys.stderr), cluster(address, job.workers):
         missing = run.prepare()
         total, there = run.manifest.parts, run.manifest.parts - len(missing)
         with Watch(run, run.manifest.reading.rows, quiet=command.json) as watch:

@@ -73,7 +73,7 @@ def _ray() -> Any:
 
 @contextmanager
 def _native_silence() -> Iterator[None]:
-    """Nothing of this process reaches standard error meanwhile: Ray's native part announces there which log level it was given."""
+    """Nothing of this process reaches standard error meanwhile: Ray's native part announces its log level there."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -304,6 +304,7 @@ class RayRun:
                 self.progress.stopped = done.stopped
                 return
             yield done
+        self.folder.sweep()
 
     def _stream(self, missing: list[int]) -> Any:
         import ray.data
@@ -325,7 +326,7 @@ class RayRun:
             batch_size=1,
             num_cpus=1,
             num_gpus=self.job.gpus,
-            compute=ray.data.ActorPoolStrategy(size=self.job.workers, max_tasks_in_flight_per_actor=2),
+            compute=ray.data.ActorPoolStrategy(size=min(self.job.workers, len(missing)), max_tasks_in_flight_per_actor=2),
         )
 
     def summary(self) -> Summary:
