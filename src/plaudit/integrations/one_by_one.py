@@ -56,4 +56,4 @@ class OneByOne:
                 reference="reference" if referenced else "",
             )
         )
-        return [judged.row(row) for row in range(len(samples))]
+        return [judged.rows([row]) for row in range(len(samples))]

@@ -72,10 +72,14 @@ class Judged:
     def __len__(self) -> int:
         return len(self.values)
 
-    def row(self, row: int) -> Judged:
-        """One row alone."""
-        scores = None if self.scores is None else self.scores.select([row])
-        return Judged([self.values[row]], [self.status[row]], [self.details[row]], scores)
+    def rows(self, rows: Sequence[int]) -> Judged:
+        """The given rows alone."""
+        return Judged(
+            [self.values[row] for row in rows],
+            [self.status[row] for row in rows],
+            [self.details[row] for row in rows],
+            None if self.scores is None else self.scores.select(rows),
+        )
 
     def parts(self) -> dict[str, list[float]]:
         """Named parts, one number a row, NaN where there is none."""
@@ -209,7 +213,7 @@ def batch_of(
     import torch
 
     given = dict(columns or {})
-    name = reference_column(given, reference)
+    name = named_column("reference", given, reference)
     users, ids = given.pop("user", None), given.pop("id", None)
     groups = torch.tensor(_groups(prompts), dtype=torch.int64)
     if group_size is not None:
@@ -230,8 +234,8 @@ def batch_of(
     )
 
 
-def reference_column(columns: Mapping[str, Any], named: str | None) -> str | None:
-    """The column that holds the right answer: the named one, or the one with a usual name; "" asks for none.
+def named_column(field: str, columns: Mapping[str, Any], named: str | None) -> str | None:
+    """The column that holds a field ("prompt", "reference"): the named one, or the one with a usual name; "" asks for none.
 
     Raises UserError if the named one is missing, or several have usual names.
     """
@@ -241,12 +245,12 @@ def reference_column(columns: Mapping[str, Any], named: str | None) -> str | Non
         return None
     if named is not None:
         if named not in columns:
-            raise UserError(f"there is no column '{named}' with references (there are: {', '.join(columns) or 'none'})")
+            raise UserError(f"there is no column '{named}' for the {field} (there are: {', '.join(columns) or 'none'})")
         return named
-    found = [name for name in ALIASES["reference"] if name in columns]
-    if len(found) > 1 and "reference" not in found:
-        raise UserError(f"the columns {', '.join(found)} may all be the reference: say which with reference=NAME")
-    return found[0] if found else None
+    found = [name for name in ALIASES[field] if name in columns]
+    if len(found) > 1 and field not in found:
+        raise UserError(f"the columns {', '.join(found)} may all be the {field}: say which with {field}=NAME")
+    return None if not found else field if field in found else found[0]
 
 
 def one_text(response: Any) -> Any:

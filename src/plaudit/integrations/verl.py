@@ -61,7 +61,7 @@ class VerlReward:
                 reference="reference",
             )
         )
-        return [self._answer(judged.row(row)) for row in range(len(judged))]
+        return [self._answer(judged.rows([row])) for row in range(len(judged))]
 
     def _answer(self, judged: Judged) -> Answer:
         (value,) = self.plug.insist(judged).values
