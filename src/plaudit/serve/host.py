@@ -16,6 +16,7 @@ from plaudit.rewards.base import BaseReward, Native
 from plaudit.types import Budget, Context, EngineError, Status, UserError
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from plaudit.engines.catalogue import EngineOptions
@@ -286,30 +287,33 @@ def _costs_money(reward: Any) -> bool:
     return getattr(getattr(reward, "engine", None), "base_url", None) is not None
 
 
-def serve_pipe(connection: Any, make: Callable[[], RewardHost]) -> None:
+def serve_socket(end: socket.socket, make: Callable[[], RewardHost]) -> None:
     """The life of a worker process: (method, arguments) in, (True, value) or (False, (engine's fault, sentence)) out.
 
-    It ends when the pipe closes: with the service, however that ends.
-
-    The signals that end the service go to its whole process group; workers leave them to the service, which lets them finish.
+    It ends when the socket closes: with the service, however that ends. The signals that end a service often go to all its
+    processes; workers leave them to the service, which lets them finish.
     """
     import signal
 
+    from plaudit.serve.pipes import pack, receive_blocking
+
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
+    stream = end.makefile("rwb")
     host = make()
     while True:
         try:
-            method, arguments = connection.recv()
+            method, arguments = receive_blocking(stream)
         except (EOFError, OSError):
             return
         try:
             answer = (True, getattr(host, method)(*arguments))
         except (UserError, EngineError) as error:
-            answer = (False, (type(error).__name__ == "EngineError", str(error)))
+            answer = (False, (isinstance(error, EngineError), str(error)))
         except Exception as error:
             answer = (False, (False, f"{type(error).__name__}: {error}"))
         try:
-            connection.send(answer)
-        except (BrokenPipeError, ConnectionResetError):
+            stream.write(pack(answer))
+            stream.flush()
+        except OSError:
             return

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,7 @@ class Service:
         self._workers: list[Worker] = []
         self._states: dict[Worker, HostState | str] = {}
         self._tending: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
@@ -167,9 +169,9 @@ class Service:
 
     async def _tend(self) -> None:
         """Every second: start what died again, and look after the stores. A worker that is judging is left alone."""
-        while True:
+        while not self._closing.is_set():
             for worker in self._workers:
-                if worker.turn.locked():
+                if worker.turn.locked() or self._closing.is_set():
                     continue
                 async with worker.turn:
                     try:
@@ -179,7 +181,9 @@ class Service:
             states = [state for state in self._states.values() if isinstance(state, HostState)]
             self.metrics.store_waiting.set(sum(state.waiting for state in states))
             self.metrics.ready.set(self.problem() is None)
-            await asyncio.sleep(TEND)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TEND):
+                    await self._closing.wait()
 
     def problem(self) -> str | None:
         """Why the service should get no requests just now, in a sentence; None: it is ready."""
@@ -213,8 +217,8 @@ class Service:
 
     async def close(self) -> list[str]:
         """End queues and workers; a sentence for each whose verdicts could not be kept."""
-        if self._tending is not None:
-            self._tending.cancel()
+        self._closing.set()
+        if self._tending is not None:  # not cancelled: a call that is cut off ends its worker, and what waits for the store there
             await asyncio.gather(self._tending, return_exceptions=True)
         for served in self.rewards.values():
             await served.batcher.close()

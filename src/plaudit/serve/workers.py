@@ -6,17 +6,18 @@ A process that dies is started again by the next call. Rewards that judge throug
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from plaudit.serve.host import HostState, Part, Report, RewardHost, RewardInfo, serve_pipe
+from plaudit.serve.host import HostState, Part, Report, RewardHost, RewardInfo, serve_socket
+from plaudit.serve.pipes import pack, receive
 from plaudit.types import EngineError, UserError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
 
@@ -116,7 +117,7 @@ def _context() -> Any:
 
 
 class ProcessWorker:
-    """Rewards in a process of their own, which shares nothing with this one but a pipe, whose closing ends it.
+    """Rewards in a process of their own, which shares nothing with this one but a socket, whose closing ends it.
 
     make: builds its RewardHost there; must be picklable.
     """
@@ -124,9 +125,9 @@ class ProcessWorker:
     def __init__(self, make: partial[RewardHost]) -> None:
         self.turn, self.restarts = asyncio.Lock(), 0
         self._make = make
-        self._thread = ThreadPoolExecutor(1, "plaudit-pipe")
         self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._warm = self._closed = False
 
     @property
@@ -141,80 +142,87 @@ class ProcessWorker:
 
     async def load(self) -> list[RewardInfo]:
         """Start the process and resolve the rewards. Raises UserError or EngineError, or WorkerDied."""
-        infos: list[RewardInfo] = await self._call("load", (), None)
+        await self._start()
+        infos: list[RewardInfo] = await self._call("load")
         return infos
 
     async def warm(self) -> None:
         """Load weights and try each reward once. Raises UserError or EngineError, or WorkerDied."""
-        await self._call("warm", (), None)
+        await self._call("warm")
         self._warm = True
 
     async def judge(self, name: str, parts: list[Part], seconds: float) -> Report:
         """Judge a batch; a process that died is started again first. Raises WorkerDied, UserError, EngineError."""
-        if not self._running():
-            await self._start_again()
-        report: Report = await self._call("judge", (name, parts), seconds)
+        await self._ensure()
+        report: Report = await self._call("judge", name, parts, seconds=seconds)
         return report
 
     async def tend(self) -> HostState:
         """Start it again where it died, and ask how its store is. Raises WorkerDied, UserError, EngineError."""
-        if not self._running():
-            await self._start_again()
-        state: HostState = await self._call("state", (), None)
+        await self._ensure()
+        state: HostState = await self._call("state")
         return state
 
     def _running(self) -> bool:
         return self._process is not None and self._process.is_alive()
 
-    async def _start_again(self) -> None:
+    async def _ensure(self) -> None:
+        if self._running():
+            return
         if self._closed:
             raise WorkerDied("the service is shutting down")
-        self._end()
+        await self._end()
         self.restarts += 1
         try:
             await self.load()
             await self.warm()
         except (UserError, EngineError):
-            self._end()  # half loaded is not loaded: the next call tries from the start
+            await self._end()  # half loaded is not loaded: the next call tries from the start
             raise
 
-    async def _call(self, method: str, arguments: tuple[Any, ...], seconds: float | None) -> Any:
-        work = partial(self._exchange, method, arguments, seconds)
-        fine, answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        """One call. Whatever keeps its answer from being read ends the process: the next answer would be taken for this one."""
+        if self._reader is None or self._writer is None:
+            raise WorkerDied("the reward's process died")
+        try:
+            async with asyncio.timeout(seconds):
+                self._writer.write(pack((method, arguments)))
+                await self._writer.drain()
+                fine, answer = await receive(self._reader)
+        except TimeoutError:
+            await self._end()
+            raise WorkerDied(f"the reward gave no answer within {seconds:g} s", hung=True) from None
+        except (asyncio.IncompleteReadError, OSError):
+            await self._end()
+            raise WorkerDied("the reward's process died") from None
+        except BaseException:
+            self._kill()
+            raise
         if fine:
             return answer
         of_engine, sentence = answer
         raise (EngineError if of_engine else UserError)(sentence)
 
-    def _exchange(self, method: str, arguments: tuple[Any, ...], seconds: float | None) -> Any:
-        """Send one call and wait for its answer; in the pipe's own thread."""
-        if self._process is None:
-            self._start()
-        assert self._pipe is not None
-        try:
-            self._pipe.send((method, arguments))
-            if not self._pipe.poll(seconds):
-                self._end()
-                raise WorkerDied(f"the reward gave no answer within {seconds:g} s", hung=True)
-            return self._pipe.recv()
-        except (EOFError, OSError):
-            self._end()
-            raise WorkerDied("the reward's process died") from None
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            context = _context()
+            self._process = context.Process(target=serve_socket, args=(theirs, self._make), name="plaudit-worker")
+            await asyncio.to_thread(self._process.start)  # the helper answers when it has imported what it must
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
 
-    def _start(self) -> None:
-        context = _context()
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve_pipe, args=(theirs, self._make), name="plaudit-worker")
-        self._process.start()
-        theirs.close()
+    def _kill(self) -> None:
+        if self._process is not None and self._process.pid is not None:
+            self._process.kill()
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
+        self._kill()
         process, self._process, self._warm = self._process, None, False
-        if self._pipe is not None:
-            self._pipe.close()
-        if process is not None:
-            process.kill()
-            process.join()
+        writer, self._reader, self._writer = self._writer, None, None
+        if writer is not None:
+            writer.close()
+        if process is not None and process.pid is not None:
+            await asyncio.to_thread(process.join)
 
     async def close(self) -> str | None:
         """End the process, at once where it is judging; a sentence where verdicts that waited for the store are lost with it."""
@@ -222,13 +230,8 @@ class ProcessWorker:
             return None
         self._closed = True
         lost: str | None = None
-        process = self._process
-        if process is not None and process.is_alive():
-            if self.turn.locked():
-                process.kill()  # the pipe's thread sees it and ends
-            else:
-                with suppress(WorkerDied):
-                    lost = await self._call("close", (), None)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
-        self._thread.shutdown(wait=False)
+        if self._running() and not self.turn.locked():
+            with suppress(WorkerDied):
+                lost = await self._call("close")
+        await self._end()
         return lost
