@@ -37,9 +37,12 @@ def programs() -> Path | None:
 
 
 class PostgresServer:
-    """A server on a free port of the loopback, with one user who needs a password. Raises RuntimeError if it does not start."""
+    """A server on a free port of the loopback, with one user who needs a password. Raises RuntimeError if it does not start.
 
-    def __init__(self, folder: Path, bin_folder: Path) -> None:
+    settings: of postgresql.conf, in place of those for tests, which do not wait for the disk.
+    """
+
+    def __init__(self, folder: Path, bin_folder: Path, **settings: str) -> None:
         self.folder, self.bin = folder, bin_folder
         self._owner = _unprivileged() if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
         self._numbers = count()
@@ -55,7 +58,7 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        settings = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(folder)}
+        settings = {**SETTINGS, **settings, "port": str(self.port), "unix_socket_directories": str(folder)}
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         self.start()
