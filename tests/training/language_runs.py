@@ -1,10 +1,12 @@
-"""Short runs of a tiny language model, in one process or several: python -m tests.training.language_runs KIND FOLDER [STEPS].
+"""Short runs of a tiny language model, in one process or several: python -m tests.training.language_runs [WAY/]KIND,... FOLDER [STEPS].
 
-KIND: sft, dpo, grpo (all weights, a frozen reference), lora (grpo on an adapter), odd (rows that processes cannot share evenly,
-some without a token). With a FOLDER that holds a run, it goes on. Says, beside its metrics, how the weights lie.
+KIND: sft, dpo, grpo (all weights, a frozen reference), lora (grpo on an adapter), ema (an averaged reference), odd (rows that
+processes cannot share evenly, some without a token). WAY: see `share`; without one as the launcher was told. In a folder that holds a run it goes on. Writes, beside the run, how the
+weights lay in each process, and what they are in the end.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -42,7 +44,8 @@ def parts(kind):
     if kind == "odd":
         prompts = Batch(["ab", "a" * 24, "cab", "b" * 24])  # a prompt that fills the context has no step to learn from
         return generator, build_objective("grpo"), OnPolicy(prompts, 12, 3, how=how), None
-    return generator, build_objective("grpo", kl=0.05), OnPolicy(PROMPTS, 16, 4, how=how), "frozen copy"
+    reference = "ema" if kind == "ema" else "frozen copy"
+    return generator, build_objective("grpo", kl=0.05), OnPolicy(PROMPTS, 16, 4, how=how), reference
 
 
 def described(run) -> dict:
@@ -63,7 +66,8 @@ def described(run) -> dict:
     }
 
 
-def main(kind, folder, steps):
+def main(kind, folder, steps=STEPS):
+    folder = Path(folder) / kind
     generator, objective, source, reference = parts(kind)
     fit = FitConfig(learning_rate=0.01, mini_batch_rows=3, epsilon=1e-3, weight_decay=0.1, ema_decay=0.9)
     config = RunConfig(
@@ -73,19 +77,30 @@ def main(kind, folder, steps):
 
     def tell(run, record):
         found.update(described(run))
-        sys.stdout.write(f"{record.step}\n")
+        sys.stdout.write(f"{run.fitter.processes.index} {os.getpid()} {record.step}\n")
         sys.stdout.flush()
 
-    begin = Run.resume if (Path(folder) / "config.json").is_file() else Run
+    begin = Run.resume if (folder / "config.json").is_file() else Run
     others = {"reward": as_reward(letters, name="letters"), "reference_policy": reference, "config": config, "on_step": tell}
-    places = {"run_dir": folder}
-    run = begin(generator=generator, objective=objective, source=source, **places, **others)
+    run = begin(run_dir=folder, generator=generator, objective=objective, source=source, **others)
     run.finish()
     whole = next(iter(generator.modules().values())).state_dict()
-    found["kinds"] = sorted({type(weight).__name__ for weight in whole.values()})
-    (Path(folder) / f"weights{run.fitter.processes.index}.json").write_text(json.dumps(found))
-    torch.save(whole, Path(folder) / f"weights{run.fitter.processes.index}.pt")
+    number = run.fitter.processes.index
+    found |= {"processes": run.fitter.processes.count, "kinds": sorted({type(weight).__name__ for weight in whole.values()})}
+    (folder / f"process{number}.json").write_text(json.dumps(found))
+    torch.save(whole, folder / f"process{number}.pt")
+
+
+def share(way):
+    """How weights lie from now on, as the launcher would say it: by layer, at once (all weights an update), or apart (DDP)."""
+    os.environ["ACCELERATE_USE_FSDP"] = str(way != "apart").lower()
+    os.environ["FSDP_RESHARD_AFTER_FORWARD"] = str(way == "by layer").lower()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else STEPS)
+    steps = int(sys.argv[3]) if len(sys.argv) > 3 else STEPS
+    for asked in sys.argv[1].split(","):
+        way, _, wanted = asked.rpartition("/")
+        if way:
+            share(way)
+        main(wanted, Path(sys.argv[2]) / way, steps)

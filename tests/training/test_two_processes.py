@@ -1,39 +1,15 @@
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from plaudit.training import read_metrics
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from tests.training import two_processes
+from tests.training.launched import in_two_processes
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-        str(free_port()),
-        "--module",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    for name, how in (("one", ["-m"]), ("two", launch)):
-        command = [sys.executable, *how, "tests.training.two_processes", str(tmp_path / name)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr[-3000:]
+    two_processes.main(tmp_path / "one")
+    said = in_two_processes("cpu", "tests.training.two_processes", tmp_path / "two")
+    assert sorted(said.split()) == ["0/2", "1/2"]
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert len(one) == len(two) == 4
     for first, second in zip(one, two, strict=True):

@@ -11,6 +11,7 @@ import tyro
 from plaudit.cli.align_config import Parts, read_config
 from plaudit.cli.align_progress import Watch
 from plaudit.cli.common import Engine, EngineArguments, err, out
+from plaudit.cli.launching import Launch, LaunchArguments
 from plaudit.judging.output import atomic, dump
 from plaudit.types import SpecError, UserError
 
@@ -33,6 +34,7 @@ class Align:
     resume: Path | None = None
     """Go on with the run in this folder, with the same numbers as if it had never stopped."""
     engine: Engine = field(default_factory=EngineArguments)
+    launch: Launch = field(default_factory=LaunchArguments)
     json: bool = False
     """Print the last line of metrics as JSON, and no table."""
 
@@ -43,8 +45,9 @@ class Align:
         with Watch(quiet=self.json) as watch:
             run = self._resumed(watch) if self.resume is not None else self._new(watch)
             run.finish()
-        if run.main:
-            self._show(run)
+        if not run.main:
+            return 0  # the main process says how it went
+        self._show(run)
         return 0 if run.stopped is None else 1
 
     def _new(self, watch: Watch) -> Run:

@@ -15,7 +15,9 @@ from plaudit.cli.common import notice, out
 from plaudit.cli.fit_config import KEYS, NEEDED, FitParts
 from plaudit.cli.fit_progress import FitWatch
 from plaudit.cli.judge import FieldArguments
+from plaudit.cli.launching import Launch, LaunchArguments
 from plaudit.judging.output import dump
+from plaudit.scale.launching import rank
 from plaudit.types import EngineError, SpecError, UserError
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Fit:
     json: bool = False
     """Print the outcome as JSON, and no table."""
     fields: Annotated[FieldArguments, tyro.conf.arg(name="")] = field(default_factory=FieldArguments)
+    launch: Launch = field(default_factory=LaunchArguments)
 
     def run(self) -> int:
         """Exit code: 0 fitted, 1 updates were skipped until the fit gave up (the reason is said)."""
@@ -71,10 +74,12 @@ class Fit:
         parts = FitParts(document)
         tests, data, validation = parts.tests(), parts.data(), parts.validation()
         reward = parts.reward(data)
-        with FitWatch(quiet=self.json) as watch:
+        with FitWatch(quiet=self.json or bool(rank())) as watch:
             if isinstance(reward.backbone, TextBackbone):
                 reward.backbone.progress = watch.read
             report = self._fit(parts, reward, data, validation, folder, watch)
+        if rank():
+            return 0  # the main process measures, writes and says how it went
         reward.name = folder.name
         held = validation.rows if validation is not None else held_rows(data, report, parts.config.split_by)
         audits = _audits({fit_report.HELD_OUT: held, **tests}, reward, parts.config.seed)

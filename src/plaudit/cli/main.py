@@ -20,11 +20,13 @@ from plaudit.cli.diff import Diff
 from plaudit.cli.doctor import Doctor
 from plaudit.cli.fit import Fit
 from plaudit.cli.judge import Judge
+from plaudit.cli.launching import ConfigPath, join
 from plaudit.cli.reproduce import Gallery, Reproduce, Seeds
 from plaudit.cli.rewards import Rewards
 from plaudit.cli.search import Search
 from plaudit.cli.serve import Serve
 from plaudit.cli.store import StoreCopy, StoreExport, StoreList, StorePrune, StoreStatus
+from plaudit.scale.launching import tell
 from plaudit.types import EngineError, UserError
 
 DESCRIPTION = "plaudit: build a reward, find out how far it can be trusted, and optimise against it."
@@ -45,6 +47,7 @@ Command = (
     | Annotated[Rewards, tyro.conf.subcommand("rewards")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Align, tyro.conf.subcommand("align")]
+    | Annotated[ConfigPath, tyro.conf.subcommand("config-path")]
     | Annotated[Search, tyro.conf.subcommand("search")]
     | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except (UserError, EngineError) as error:
+        if tell(error):
+            return 2
         err.print(f"plaudit: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -85,6 +90,11 @@ def _run(arguments: Sequence[str]) -> int:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
     )
+    launch = getattr(command, "launch", None)
+    if launch is not None and launch.wanted:
+        return int(launch.start(arguments))
+    if launch is not None:
+        join()
     return int(command.run())
 
 

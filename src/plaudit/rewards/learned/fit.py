@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.fitting.config import FitConfig
+from plaudit.fitting.processes import Processes
 from plaudit.fitting.seeds import derive_seed, seeded
 from plaudit.fitting.train import ShuffledRows, TrainProgress, TrainResult, train
 from plaudit.rewards.learned.base import LearnedReward
@@ -132,7 +133,7 @@ def fit(
         contradictory=usable.contradictory, held_out=0 if held is None else len(held), held=known,
         held_units=held.units if held is not None and validation is None else None, temperature=reward.temperature, notes=notes,
     )  # fmt: skip
-    if folder is not None and partial is not None:
+    if folder is not None and partial is not None and Processes().main:
         texts = {"README.md": model_card(reward, report), REPORT_FILE: json.dumps(report.to_json(), indent=1) + "\n"}
         reward.save(folder, texts=texts)
         shutil.rmtree(partial, ignore_errors=True)
