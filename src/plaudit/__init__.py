@@ -22,7 +22,7 @@ _HOMES = {
     "plaudit.rewards.base": ("BaseReward",),
     "plaudit.rewards.algebra": ("Constant", "Ensemble", "Gate", "Product", "WeightedSum"),
     "plaudit.rewards.generative": ("Contract", "Judge", "load_contract"),
-    "plaudit.rewards.rules": ("MathAnswer", "as_reward"),
+    "plaudit.rewards.rules": ("MathAnswer", "as_reward", "reward"),
     "plaudit.rewards.learned": ("ScalarRewardModel",),
     "plaudit.judging": ("RowResult", "Runner", "Summary"),
     "plaudit.judging.easy": ("judge", "load_reward"),

@@ -91,7 +91,8 @@ def grpo(chat, asynchronous, embedded=False):
     before = [weight.detach().clone() for weight in model.parameters()]
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
-            folder, max_steps=5, per_device_train_batch_size=4 if embedded else 8, num_generations=4, max_completion_length=8, logging_steps=1,
+            folder, max_steps=5, per_device_train_batch_size=4 if embedded else 8, num_generations=4,
+            max_completion_length=8, logging_steps=1,
             report_to=[], save_strategy="no", use_cpu=True, seed=3, learning_rate=1e-3 if embedded else 1e-2, beta=0.0,
             gradient_checkpointing=False, bf16=False,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Rules: rewards that a program decides. Importing them imports neither torch nor a checker's own libraries."""
 
 from plaudit.rewards.rules.answers import extract_answer
-from plaudit.rewards.rules.base import FunctionReward, Judged, RuleReward, as_reward, response_text, rule
+from plaudit.rewards.rules.base import FunctionReward, Judged, RuleReward, as_reward, response_text, reward, rule
 from plaudit.rewards.rules.code import CodeTests
 from plaudit.rewards.rules.language import AnswerLanguage
 from plaudit.rewards.rules.length import Brevity, Length, Overlong, Repetition, overlong_penalty
@@ -50,5 +50,6 @@ __all__ = [
     "extract_answer",
     "overlong_penalty",
     "response_text",
+    "reward",
     "rule",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from plaudit.rewards.base import BaseReward
 from plaudit.rewards.rules.source import function_key, module_source
+from plaudit.rewards.rules.waiting import await_all
 from plaudit.types import Batch, Context, Prompt, Scores, SpecError, Status, Verdict, prompt_text
 from plaudit.types.keys import content_key
 
@@ -103,8 +104,7 @@ class RuleReward(BaseReward):
         if isinstance(response, Status):
             return response
         try:
-            said = self.judge_one(prompt, response, reference)
-            return said if said is None or isinstance(said, (Status, Verdict)) else float(said)
+            return _told(self.judge_one(prompt, response, reference))
         except Exception as error:  # a rule's own error belongs to its row, not to the run
             return failure(error)
 
@@ -126,13 +126,27 @@ class FunctionReward(RuleReward):
 
     uses_seed = True  # nobody knows what a user's function draws
 
-    def __init__(self, function: Callable[..., Any], *, name: str | None, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        settings: Mapping[str, Any] | None = None,
+        higher_is_better: bool = True,
+        batched: bool = False,
+        at_once: int = 16,
+    ) -> None:
+        if at_once < 1:
+            raise SpecError(f"at_once is {at_once}: at least one row must be under way at a time")
         self.function = function
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.parameters = _parameters(function, self.name)
         required = self.parameters.get("reference")
         self.needs_reference = required is True
         self.settings = {"function": function_key(function) if settings is None else dict(settings)}
+        self.higher_is_better = higher_is_better
+        self._batched, self._at_once = batched, at_once
+        self._waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself, so that a decorated rule can still be called."""
@@ -142,18 +156,35 @@ class FunctionReward(RuleReward):
         """[B] what the function says. Raises SpecError if it asks for a column that the batch does not have."""
         extra = self._extra_columns(batch)
         judged: list[Judged] = []
+        asked: list[tuple[int, dict[str, Any]]] = []
         for row, (prompt, response, reference) in enumerate(self.text_rows(batch)):
+            judged.append(response if isinstance(response, Status) else None)
             if isinstance(response, Status):
-                judged.append(response)
                 continue
-            given: dict[str, Any] = {name: column[row] for name, column in extra.items()}
+            given: dict[str, Any] = {"response": response, **{name: column[row] for name, column in extra.items()}}
             for name in self.parameters:
                 if name == "prompt":
                     given[name] = prompt_text(prompt)
-                elif name == "reference" and (reference is not None or self.needs_reference):
+                elif name == "reference" and (reference is not None or self.needs_reference or self._batched):
                     given[name] = reference
-            judged.append(self._call(response, given))
+            asked.append((row, given))
+        answers = self._ask([given for _, given in asked])
+        for (row, _), answer in zip(asked, answers, strict=True):
+            judged[row] = answer
         return judged
+
+    def _ask(self, rows: Sequence[dict[str, Any]]) -> list[Judged]:
+        """What the function says about rows of arguments: at once, waiting for several, or one after another."""
+        if self._batched and rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            said = self._call(columns)
+            answers = list(await_all(lambda one: one, [said], 1)[0] if self._waits else said)
+            if len(answers) != len(rows):
+                raise ValueError(f"the reward '{self.name}' was given {len(rows)} responses and answered about {len(answers)}")
+            return [_told(one) for one in answers]
+        if self._waits:
+            return await_all(self._awaited, rows, self._at_once)
+        return [self._guarded_call(row) for row in rows]
 
     def _extra_columns(self, batch: Batch) -> dict[str, Sequence[Any]]:
         columns: dict[str, Sequence[Any]] = {**batch.extras}
@@ -166,14 +197,26 @@ class FunctionReward(RuleReward):
                 raise SpecError(f"the rule '{self.name}' asks for '{name}', which is no column of this data (there are: {there})")
         return {name: columns[name] for name in wanted if name in columns}
 
-    def _call(self, response: str, given: dict[str, Any]) -> Judged:
+    def _call(self, given: dict[str, Any]) -> Any:
+        """One parameter alone is given by place, since it may have any name."""
+        return self.function(given["response"]) if len(self.parameters) == 1 else self.function(**given)
+
+    def _guarded_call(self, given: dict[str, Any]) -> Judged:
         try:
-            said = self.function(response, **given) if len(self.parameters) == 1 else self.function(response=response, **given)
-            if said is None or isinstance(said, (Status, Verdict)):
-                return said
-            return float(said)
+            return _told(self._call(given))
         except Exception as error:
             return failure(error)
+
+    async def _awaited(self, given: dict[str, Any]) -> Judged:
+        try:
+            return _told(await self._call(given))
+        except Exception as error:
+            return failure(error)
+
+
+def _told(said: Any) -> Judged:
+    """What a function returned: a number as a float. Raises ValueError or TypeError for what is none of what it may return."""
+    return said if said is None or isinstance(said, (Status, Verdict)) else float(said)
 
 
 def _parameters(function: Callable[..., Any], name: str) -> dict[str, bool]:
@@ -192,28 +235,43 @@ def _parameters(function: Callable[..., Any], name: str) -> dict[str, bool]:
 
 
 def as_reward(
-    function: Callable[..., Any], *, name: str | None = None, settings: Mapping[str, Any] | None = None
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    higher_is_better: bool = True,
+    batched: bool = False,
+    at_once: int = 16,
 ) -> FunctionReward:
     """Make a function into a reward.
 
     function: takes `response`, and any of `prompt` (as text), `reference`, `user` and names of extra columns; a parameter with
-    a default is optional. It returns a number or a truth value, None to abstain, a Status, or a Verdict with a reason.
+    a default is optional. It returns a number or a truth value, None to abstain, a Status, or a Verdict with a reason. It may
+    be asynchronous: `at_once` rows are then under way at a time.
+    batched: the function takes lists, one item a row, and returns a list. An error in it is an error of each row, asked alone.
     settings: what decides the numbers besides the class; None: the content of the function's file and of what it closes over.
     Raises SpecError if the parameters cannot be understood or the function has no stable content.
     """
-    return FunctionReward(function, name=name, settings=settings)
+    return FunctionReward(
+        function, name=name, settings=settings, higher_is_better=higher_is_better, batched=batched, at_once=at_once
+    )
 
 
 @overload
 def rule(function: Callable[..., Any], /) -> FunctionReward: ...
 @overload
 def rule(
-    *, name: str | None = None, settings: Mapping[str, Any] | None = None
+    *,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    higher_is_better: bool = True,
+    batched: bool = False,
+    at_once: int = 16,
 ) -> Callable[[Callable[..., Any]], FunctionReward]: ...
-def rule(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, settings: Mapping[str, Any] | None = None
-) -> FunctionReward | Callable[[Callable[..., Any]], FunctionReward]:
-    """`as_reward` as a decorator: `@rule` or `@rule(name="short")`."""
-    if function is not None:
-        return as_reward(function)
-    return lambda inner: as_reward(inner, name=name, settings=settings)
+def rule(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """`as_reward` as a decorator: `@rule` or `@rule(name="short")`; the options are those of `as_reward`."""
+    return as_reward(function) if function is not None else lambda inner: as_reward(inner, **options)
+
+
+reward = rule
+"""The same decorator, by the name that it has in `plaudit`: `@plaudit.reward(name="short")`."""
