@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, ClassVar
 
 from plaudit.fitting import derive_seed
@@ -31,10 +32,10 @@ class SelfJudgedSorting(TextWorld):
 
     name = "self-judged-sorting"
     characters = "0123456789=?yn"
-    levels: ClassVar[Mapping[str, Level]] = {"half": Level(demonstrations=9000, epochs=1, learning_rate=2e-3)}
+    levels: ClassVar[Mapping[str, Level]] = {"half": Level(demonstrations=5000, epochs=1, learning_rate=2e-3)}
     decoder = Decoder(layers=3, width=96, heads=4, context=48)
 
-    def __init__(self, digits: tuple[int, int] = (3, 12)) -> None:
+    def __init__(self, digits: tuple[int, int] = (3, 8)) -> None:
         if not 1 <= digits[0] <= digits[1]:
             raise UserError(f"digits are the fewest and the most, not {digits}")
         self.digits, self.truth = digits, ExactMatch()
@@ -55,6 +56,12 @@ class SelfJudgedSorting(TextWorld):
         batch = self.prompts("train", n, seed)
         batch.responses = list(batch.references or [])
         return batch
+
+    def untrained(self, seed: int) -> LanguageGenerator:
+        """A decoder with random weights, of the deviation from which such a decoder learns to compare quickly."""
+        from plaudit.generators.language import tiny_decoder
+
+        return tiny_decoder(self.characters, seed=derive_seed(seed, "weights"), deviation=0.06, **asdict(self.decoder))
 
     def base(self, level: str = "half", seed: int = 0) -> LanguageGenerator:
         """The start model, which takes its prompts as plain text and chats as `TEMPLATE` says."""

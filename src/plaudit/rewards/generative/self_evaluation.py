@@ -76,8 +76,9 @@ def labelled_samples(batch: Batch, values: Scores, *, labels: str = "win_or_tie"
     """
     rows, targets = [], []
     left_out: Counter[str] = Counter()
+    usable = values.ok.tolist()
     for group in batch.group_rows():
-        scored = [row for row in group if values.ok[row]]
+        scored = [row for row in group if usable[row]]
         left_out["no score"] += len(group) - len(scored)
         if len(scored) < 2:
             left_out["no rival"] += len(scored)
