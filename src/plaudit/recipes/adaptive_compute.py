@@ -28,9 +28,8 @@ NEVER = 2.0  # a tau that no probability reaches: all samples are drawn, and eve
 
 @dataclass(frozen=True)
 class Config(RecipeConfig):
-    """train: prompts and samples of each for a lesson of whole samples; begun: how many of these a second one repeats, with one
-    beginning of each. n: samples at most. taus: of the sweep. most: mean samples at which the adaptive search is compared. keep:
-    share that pruning finishes, at half length."""
+    """train: prompts and samples of each for a lesson of whole samples; begun: rows of these that a second one repeats, with a
+    beginning each. n: samples at most. taus: of the sweep. most: mean samples at comparison. keep: share that pruning keeps."""
 
     train: tuple[int, int] = (12000, 4)
     begun: int = 12000
@@ -192,8 +191,8 @@ RECIPE = Recipe(
     notes=(
         "The card's other task, sorting (3 to 8 digits), with 3 layers of width 96. On its first, chains of sums, a start model "
         "right 46 times in 100 learned no self-evaluation: AUROC 0.53 after 12000 rows. It was left before any search had run.",
-        "A run with 3 to 12 digits and 8000 rows failed (AUROC 0.54 held out, as on its own rows: taught too little). On seed 0: 0.80 "
-        "with 48000 rows, 0.87 on shorter ones; the card's 4000 prompts of 2 samples stayed at 0.58. Hence 12000 prompts of 4.",
+        "A run with 3 to 12 digits, 8000 rows failed: AUROC 0.54 held out, 0.56 on its own rows (under-fitted). Seed 0: 0.80 "
+        "by 48000 rows, 0.87 on shorter ones; the card's 4000 prompts of 2 samples stayed at 0.58. Hence 12000 prompts of 4.",
         "Ties at |R1 - R2| <= eps: the card's strict R1 > R2 - eps would call equal rewards lost by both at eps = 0.",
         "Fixed best-of-n: expectation over all draws of n of 16 samples. tau: the largest with at most 3 samples a test prompt.",
         "A finished response without text has no score and is never chosen (card: p = 0). The adapted model reads it all anew.",
