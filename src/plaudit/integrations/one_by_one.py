@@ -25,10 +25,13 @@ class Sample:
 class OneByOne:
     """plug: the reward. program: who asks, for messages.
 
+    Rewards that draw by the seed judge each sample by itself, so that their numbers do not depend on who asked meanwhile.
     Raises UserError if the reward compares responses with one another, or needs the whole batch.
     """
 
     def __init__(self, plug: Plug, program: str) -> None:
+        from plaudit.rewards.rules import FunctionReward
+
         reward = plug.reward
         if reward.native != "score" or getattr(reward, "needs_whole_batch", False):
             raise UserError(
@@ -36,7 +39,9 @@ class OneByOne:
                 "reward that scores each response on its own"
             )
         self.plug = plug
-        self._gathering: Gathering[Sample, Judged] = Gathering(self.judge, max(1, reward.batch_size))
+        # what a judge draws depends on who shares its call; a plain function sees no seed and one row at a time
+        draws = reward.uses_seed and not isinstance(reward, FunctionReward)
+        self._gathering: Gathering[Sample, Judged] = Gathering(self.judge, 1 if draws else max(1, reward.batch_size))
 
     def submit(self, sample: Sample) -> Future[Judged]:
         """Judge one sample, with others that come meanwhile. The future raises what a reward raises that cannot work at all."""
