@@ -27,44 +27,16 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import Spread, facts, peak_mb, write_json
+from benchmarks.common import ROOT, Spread, facts, peak_mb, write_json
 from plaudit.data import read_rows
 from plaudit.judging import Runner
-from plaudit.rewards.base import BaseReward
 from plaudit.scale.parts import Manifest, PartFolder
 from plaudit.scale.ray_cluster import cluster
 from plaudit.scale.ray_judging import Job, PartDone, RayRun, RewardSpec
 from plaudit.scale.reading import Source, check_file
-from plaudit.types import Batch, Context, Scores
 
 MEMORY_ROWS = (10_000, 100_000, 1_000_000)
-HASHES = 25_000
-"""SHA-256 of 64 bytes, one after another, for each row: about 10 ms of one processor."""
-
-
-class Hashing(BaseReward):
-    """A reward that keeps one processor busy for a fixed amount of work a row."""
-
-    name = "hashing"
-    uses_seed = False
-    batch_size = 16
-
-    def __init__(self) -> None:
-        self.settings = {"hashes": HASHES}
-
-    def score(self, batch: Batch, ctx: Context | None = None) -> Scores:  # noqa: ARG002  # part of the interface
-        """First byte of the last hash."""
-        import hashlib
-
-        import torch
-
-        values = []
-        for response in batch.require_responses():
-            digest = str(response).encode()
-            for _ in range(HASHES):
-                digest = hashlib.sha256(digest * 2).digest()
-            values.append(float(digest[0]))
-        return Scores(torch.tensor(values))
+HASHING = RewardSpec(f"{ROOT / 'benchmarks' / 'ray_reward.py'}:Hashing")
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -93,7 +65,7 @@ def throughput(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     with cluster("local", 2):
         for number in range(rounds):
             for workers in (1, 2) if number % 2 else (2, 1):
-                job = Job(Source(str(source)), Hashing, folder / f"out-{number}-{workers}", workers, part_rows=16)
+                job = Job(Source(str(source)), HASHING, folder / f"out-{number}-{workers}", workers, part_rows=16)
                 arms[workers].append(_arm(job))
     pairs = list(zip(arms[2], arms[1], strict=True))
     return {

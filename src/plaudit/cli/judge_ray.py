@@ -41,8 +41,8 @@ def judge_on_ray(command: Judge) -> int:
     assert address is not None
     job = _job(command, address)
     reward = job.reward()
-    job.source.stream()  # what is wrong with the input's name is said before a cluster is started
     run = RayRun(job, reward)
+    run.folder.begun(run.identity(), job.source.files())  # what is wrong with names is said before a cluster is started
     # what Ray reports about workers that died goes to standard output, where only results belong
     with redirect_stdout(sys.stderr), cluster(address, job.workers):
         missing = run.prepare()

@@ -33,6 +33,8 @@ def cluster(address: str, workers: int) -> Iterator[None]:
     Raises UserError, in one sentence, if Ray is not installed, the cluster is not there or has too few processors.
     """
     ray = _ray()
+    if address.startswith("ray://"):
+        raise UserError(f"{address}: run the command on a machine of the cluster (--ray auto), or by `ray job submit`")
     if ray.is_initialized():
         yield
         return

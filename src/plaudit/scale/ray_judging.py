@@ -289,10 +289,7 @@ class RayRun:
         Ends early, with `progress.stopped`, when an engine is gone. Raises UserError for what only a person can mend; whole
         parts stay in both cases.
         """
-        if not missing:
-            return
-        for row in self._stream(missing).iter_rows():
-            done: PartDone = pickle.loads(row["done"])
+        for done in self._answers(missing):
             if done.problem is not None:
                 raise UserError(done.problem)
             self.progress.judged += done.judged
@@ -305,6 +302,21 @@ class RayRun:
                 return
             yield done
         self.folder.sweep()
+
+    def _answers(self, missing: list[int]) -> Iterator[PartDone]:
+        """What workers say. Raises EngineError if the cluster is lost; errors in plaudit's own code come as they are."""
+        from ray.exceptions import RayError, RayTaskError
+
+        if not missing:
+            return
+        try:
+            for row in self._stream(missing).iter_rows():
+                yield pickle.loads(row["done"])
+        except RayError as error:
+            if isinstance(error, RayTaskError):
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EngineError(f"the Ray cluster is lost ({reason}); whole parts stay: run the same command again") from error
 
     def _stream(self, missing: list[int]) -> Any:
         import ray.data
