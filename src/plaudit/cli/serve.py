@@ -35,7 +35,7 @@ class Serve:
     port: int = 8080
     """0 takes a free one."""
     token: tuple[str, ...] = ()
-    """Bearer tokens, any of which opens. Better kept out of the process list: --token-file or $PLAUDIT_TOKEN."""
+    """Bearer tokens, any of which opens the service. Better kept out of the process list: --token-file or $PLAUDIT_TOKEN."""
     token_file: Path | None = None
     """A file with one token a line."""
     no_token: bool = False
@@ -119,7 +119,9 @@ class Serve:
 
 
 def names_of(given: list[str]) -> dict[str, str]:
-    """Served name -> spec. Raises UserError where a name is given twice."""
+    """Served name -> spec. Raises UserError where there is none, or a name is given twice."""
+    if not given:
+        raise UserError("there is no reward to serve; name one or more, such as: plaudit serve length yes-token")
     specs: dict[str, str] = {}
     for text in given:
         name, equals, spec = text.partition("=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 import sys
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from plaudit.serve.service import Service
 
 log = logging.getLogger("plaudit.serve")
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,8 +39,11 @@ def address(bound: socket.socket) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    return host.startswith(LOOPBACK)
+    """Whether only this machine can reach the address; a name other than localhost may stand for any."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def serve(
