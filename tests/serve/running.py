@@ -88,10 +88,10 @@ def running(*arguments: str, wait: bool = True, store: str = "none", **environme
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=settings)
         service = Running(process, "", written)
         try:
-            assert until(lambda: "curl http" in service.log or process.poll() is not None, 60), service.log
+            assert until(lambda: "curl http" in service.log or process.poll() is not None, 240), service.log
             assert process.poll() is None, service.log
             service.url = re.findall(r"on (http://\S+)", service.log)[0]
-            assert until(lambda: _answers(service) and (not wait or service.ready()), 60), service.log
+            assert until(lambda: _answers(service) and (not wait or service.ready()), 240), service.log
             yield service
         finally:
             below = descendants(process.pid)
