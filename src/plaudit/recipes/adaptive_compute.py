@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from plaudit.fitting import FitConfig, derive_seed
-from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, check_mean, check_seeds, figure_over_seeds
+from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, check_mean, check_seeds
+from plaudit.recipes.frames import differences, figures_beside
 from plaudit.types import Budget, SearchResult
 
 if TYPE_CHECKING:
@@ -148,15 +150,10 @@ def share(one: Figures, of: str) -> float | None:
 def check(figures: Sequence[Figures]) -> list[Check]:
     """(i) to (iii) of the card."""
 
-    def shown(*names: str) -> dict[str, Any]:
-        return {name: figure_over_seeds(figures, name) for name in names}
-
-    def gain(first: str, second: str) -> list[float | None]:
-        return [one.difference(first, second) for one in figures]
-
+    gain, shown = partial(differences, figures), partial(figures_beside, figures)
     lost = [None if (kept := share(one, "pruned/accuracy")) is None else 1.0 - kept for one in figures]
-    best = shown("one sample", *(f"{name}/best" for name in JUDGES), "any right")
-    stops = shown(*(f"{name}/{figure}" for name in ("annealed", "reversed", "one temperature") for figure in FIGURES))
+    best = shown(("one sample", *(f"{name}/best" for name in JUDGES), "any right"))
+    stops = shown(f"{name}/{figure}" for name in ("annealed", "reversed", "one temperature") for figure in FIGURES)
     return [
         check_mean("(i) best of 16", "accuracy of best-of-16 by self-evaluation less that of one sample",
                    gain("self-evaluation/best", "one sample"), ">=", 0.05, beside=best),
@@ -165,7 +162,7 @@ def check(figures: Sequence[Figures]) -> list[Check]:
         check_seeds("(ii) equal cost", "adaptive search less fixed best-of-n with the same mean number of samples",
                     gain("annealed/accuracy", "annealed/fixed"), ">=", 0.01, share=2 / 3),
         check_mean("(iii) pruning", "share of the gain that is lost by dropping half of the samples at half length",
-                   lost, "<=", 0.2, beside=shown(*PRUNED)),
+                   lost, "<=", 0.2, beside=shown(PRUNED)),
         check_mean("(iii) at random", "accuracy with pruning by self-evaluation less that with pruning at random",
                    gain("pruned/accuracy", "pruned at random/accuracy"), ">", 0.0),
     ]  # fmt: skip

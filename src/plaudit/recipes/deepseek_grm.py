@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plaudit.fitting import FitConfig, derive_seed
-from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, as_premise, check_mean, figure_over_seeds
+from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, as_premise, check_mean
+from plaudit.recipes.frames import differences, figures_beside
 from plaudit.trust.vote_curve import curve_of, pick_credit, pick_share
 from plaudit.types import Batch, Budget, Context
 
@@ -147,11 +149,7 @@ def run(config: Config, seed: int) -> Figures:
 def check(figures: Sequence[Figures]) -> list[Check]:
     """Votes help, the meta reward does not hurt, a scalar head gains nothing; RL raises greedy accuracy and guesses less."""
     most = max((name for name in figures[0].values if name.startswith("vote@")), key=lambda name: int(name[5:]))
-    beside = {name: figure_over_seeds(figures, name) for name in ("vote@1", most, "guided", "scalar")}
-
-    def gains(first: str, second: str) -> list[float | None]:
-        return [one.difference(first, second) for one in figures]
-
+    beside, gains = figures_beside(figures, ("vote@1", most, "guided", "scalar")), partial(differences, figures)
     checks = [
         as_premise(check_mean("room", "accuracy of one vote", [one["vote@1"] for one in figures], "<=", 0.95)),
         check_mean("(a) votes", f"{most} minus vote@1", gains(most, "vote@1"), ">=", 0.03, beside=beside),
@@ -161,7 +159,7 @@ def check(figures: Sequence[Figures]) -> list[Check]:
         ),
     ]
     if all("RL/greedy" in one.values for one in figures):
-        rl = {name: figure_over_seeds(figures, name) for name in ("RFT/greedy", "RL/greedy", "RFT/guess", "RL/guess")}
+        rl = figures_beside(figures, ("RFT/greedy", "RL/greedy", "RFT/guess", "RL/guess"))
         checks += [
             check_mean(
                 "(d) RL", "greedy accuracy after GRPO minus before", gains("RL/greedy", "RFT/greedy"), ">=", 0.03, beside=rl

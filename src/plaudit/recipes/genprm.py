@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from plaudit.curation.progress import Mode, mc_values, rpe_labels
@@ -26,6 +27,7 @@ from plaudit.recipes.base import (
     check_seeds,
     figure_over_seeds,
 )  # fmt: skip
+from plaudit.recipes.frames import differences, figures_beside
 from plaudit.trust.benchmarks.steps import balanced_accuracy, first_error_scores
 from plaudit.types import Budget, Context, Sampling
 from plaudit.worlds.base import Decoder
@@ -153,12 +155,9 @@ def run(config: Config, seed: int) -> Figures:
 
 def check(figures: Sequence[Figures]) -> list[Check]:
     """Labels by progress beat hard ones where errors can be recovered from; the judge that runs code beats the others."""
-    labels = {name: figure_over_seeds(figures, f"labels/{name}") for name in LABELS}
-    judges = {name: figure_over_seeds(figures, f"{name}/F1") for name in ("direct", "generative", "Maj@N", "not run")}
-
-    def gain(first: str, second: str) -> list[float | None]:
-        return [one.difference(first, second) for one in figures]
-
+    labels = figures_beside(figures, LABELS, "labels/{}")
+    judges = figures_beside(figures, ("direct", "generative", "Maj@N", "not run"), "{}/F1")
+    gain = partial(differences, figures)
     return [
         as_premise(check_mean("premise of A", "share of first errors after which the policy can still end right (MC above 0)",
                               [one["labels/recoverable errors"] for one in figures], ">=", 0.1,

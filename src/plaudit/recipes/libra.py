@@ -12,17 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from plaudit.fitting import derive_seed
-from plaudit.recipes.base import (
-    Arm,
-    Check,
-    Figures,
-    Published,
-    Recipe,
-    RecipeConfig,
-    as_premise,
-    check_mean,
-    figure_over_seeds,
-)  # fmt: skip
+from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, as_premise, check_mean
+from plaudit.recipes.frames import differences, figures_beside
 from plaudit.recipes.judges import Judged, Use, bench_figures, fitted, reinforced
 from plaudit.types import Budget, Context
 
@@ -140,9 +131,9 @@ def run(config: Config, seed: int) -> Figures:
 
 def check(figures: Sequence[Figures]) -> list[Check]:
     """Thinking pays, the penalty shortens without loss, the judge is of use, the bench says who is, and no writer is needed."""
-    accuracy = {name: figure_over_seeds(figures, f"{name}/accuracy") for name in ARMS}
-    lengths = {name: figure_over_seeds(figures, f"{name}/length") for name in (THINK, RL, LONG)}
-    gains = {name: figure_over_seeds(figures, f"{name}/gain") for name in (VERIFIER, *ARMS)}
+    accuracy = figures_beside(figures, ARMS, "{}/accuracy")
+    lengths = figures_beside(figures, (THINK, RL, LONG), "{}/length")
+    gains = figures_beside(figures, (VERIFIER, *ARMS), "{}/gain")
 
     def margin(one: Figures) -> float | None:
         both = [one.difference(f"{name}/accuracy", f"{PLAIN}/accuracy") for name in (THINK, RL)]
@@ -160,15 +151,15 @@ def check(figures: Sequence[Figures]) -> list[Check]:
         check_mean("(b) shorter", "mean length of rl's verdicts over that without the penalty",
                    [ratio(one, f"{RL}/length", f"{LONG}/length") for one in figures], "<=", 0.9, beside=lengths),
         check_mean("(b) as good", "bench accuracy, rl without the penalty minus rl, points",
-                   [one.difference(f"{LONG}/accuracy", f"{RL}/accuracy") for one in figures], "<=", 1.0),
+                   differences(figures, f"{LONG}/accuracy", f"{RL}/accuracy"), "<=", 1.0),
         check_mean("(c) half of the verifier", "DPO gain with rl over that with the verifier",
                    [ratio(one, f"{RL}/gain", f"{VERIFIER}/gain") for one in figures], ">=", 0.5, beside=gains),
         check_mean("(c) more than no thinking", "DPO gain with rl minus that with no thinking, points",
-                   [one.difference(f"{RL}/gain", f"{PLAIN}/gain") for one in figures], ">", 0.0),
+                   differences(figures, f"{RL}/gain", f"{PLAIN}/gain"), ">", 0.0),
         check_mean("(d) the bench tells", "Spearman's correlation of bench accuracy and DPO gain over the five judges",
                    [one["spearman"] for one in figures], ">=", 0.6),
         check_mean("(e) another writer", "rl's bench accuracy on writers it learned from minus on one it did not, points",
-                   [one.difference(f"{RL}/seen", f"{RL}/unseen") for one in figures], "<", 10.0),
+                   differences(figures, f"{RL}/seen", f"{RL}/unseen"), "<", 10.0),
     ]  # fmt: skip
 
 

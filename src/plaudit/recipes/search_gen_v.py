@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plaudit.fitting import FitConfig, derive_seed
-from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, check_mean, check_seeds, figure_over_seeds
+from plaudit.recipes.base import Arm, Check, Figures, Published, Recipe, RecipeConfig, check_mean, check_seeds
+from plaudit.recipes.frames import differences, figures_beside
 from plaudit.recipes.updates import Updates, improve
 from plaudit.rewards.base import BaseReward
 from plaudit.rewards.branching import Route
@@ -144,10 +145,10 @@ def run(config: Config, seed: int) -> Figures:
 
 def check(figures: Sequence[Figures]) -> list[Check]:
     """A: RL adds to imitation. B: the rule and the judge together beat both. C: a swapped label always earns less."""
-    f1 = {name: figure_over_seeds(figures, f"{name}/F1") for name in ARMS}
-    gains = [one.difference("SFT + RL/F1", "SFT/F1") for one in figures]
-    more = [one.difference("SFT + RL/F1", f"{ARMS[2]}/F1") for one in figures]
-    ways = {way: figure_over_seeds(figures, f"short/{way}") for way in ("exact match", "judge", "exact match or judge")}
+    f1 = figures_beside(figures, ARMS, "{}/F1")
+    gains = differences(figures, "SFT + RL/F1", "SFT/F1")
+    more = differences(figures, "SFT + RL/F1", f"{ARMS[2]}/F1")
+    ways = figures_beside(figures, ("exact match", "judge", "exact match or judge"), "short/{}")
     over = [[one.difference("short/exact match or judge", f"short/{way}") for way in ("exact match", "judge")] for one in figures]
     margins = [None if None in pair else min(margin for margin in pair if margin is not None) for pair in over]
     return [
