@@ -1,7 +1,5 @@
 """Code that means harm. The limits here are the outer ones: an attack must run into them, and the machine must not notice."""
 
-import time
-
 import pytest
 
 from plaudit.engines.sandbox import Limits, Sandbox
@@ -62,9 +60,8 @@ for number in range(3):
         os._exit(0)
 print('parent done')
 """
-    begun = time.monotonic()
-    assert sandbox.run(code).stdout == "parent done\n"
-    assert time.monotonic() - begun < LIMITS.wall_seconds
+    done = sandbox.run(code)
+    assert (done.status, done.stdout) == ("ok", "parent done\n"), "it ended with the first process, and waited for no other"
     assert nothing_left(sandbox)
 
 
@@ -75,7 +72,6 @@ print('parent done')
         "x = []\nwhile True: x.append(bytearray(10**6))",
         "x = 'a'\nwhile True: x += x",
         "import mmap; x = [mmap.mmap(-1, 10**7) for _ in range(100)]",
-        "import ctypes; print(ctypes.CDLL(None, use_errno=True).memfd_create(b'x', 0)); raise MemoryError",
         "import os\nwhile True:\n  open(f'/tmp/{os.urandom(4).hex()}', 'wb').write(b'x' * 10**5)",
         "open('/tmp/x', 'wb').write(b'x' * 10**7)",
     ],
@@ -135,6 +131,7 @@ for name, call in {
     'io_uring': lambda: libc.syscall(425, 8, 0), 'keyctl': lambda: libc.syscall(250, 0),
     'clone a namespace': lambda: libc.syscall(56, 0x10000000 | 17, 0, 0, 0, 0), 'shm': lambda: libc.shmget(1, 4096, 0o1600),
     'filter off': lambda: libc.prctl(22, 0, 0, 0, 0), 'new privileges': lambda: libc.prctl(38, 0, 0, 0, 0),
+    'file in memory': lambda: libc.memfd_create(b'x', 0),
     'bounding set': lambda: -1 if libc.prctl(23, 21, 0, 0, 0) == 0 else 0,
 }.items():
     if call() >= 0:
