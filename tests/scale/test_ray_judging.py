@@ -21,6 +21,8 @@ from plaudit.store import Store
 from plaudit.types import Context, UserError
 from tests.scale.inputs import folder_of_files, lines, records, write_rewards
 
+pytest.importorskip("ray")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def four_processors():

@@ -2,13 +2,17 @@
 
 import json
 import os
+import pickle
 import random
+import resource
+from dataclasses import replace
 
 import pytest
 
 from plaudit.data import read_rows
 from plaudit.judging import Runner, Summary
 from plaudit.scale.parts import TRIES, Identity, InputFile, Manifest, PartFolder, Reading
+from plaudit.scale.ray_judging import Job, PartJudge, _Setting
 from plaudit.scale.reading import Source, check_file, read_stretch, reading_of, stretches
 from plaudit.types import DataError, UserError
 from tests.judging.rewards import WordCount
@@ -185,3 +189,21 @@ def test_a_summary_that_is_gone_is_named(begun):
     (folder.path / "part-00000.summary.json").unlink()
     with pytest.raises(UserError, match=r"delete part-00000\.jsonl"):
         folder.summary([0])
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(begun, tmp_path):
+    source, folder, manifest = begun
+    rows = dict(read_stretch(source, manifest, stretches(manifest, [0])[0]))[0]
+    job = Job(source, WordCount, folder.path, 1)
+    setting = _Setting(job, replace(manifest, identity=replace(WHO, fingerprint=WordCount().fingerprint())), str(tmp_path), None)
+    batch = {"part": [0], "rows": [pickle.dumps(rows)], "problem": [""]}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = os.getcwd()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))  # a file may have so many bytes, and no more
+        (full,) = PartJudge(setting)(batch)["done"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        os.chdir(before)
+    assert pickle.loads(full).problem == f"{folder.path} cannot be written: File too large"
+    assert os.listdir(folder.path) == ["manifest.json"]

@@ -160,6 +160,8 @@ class PartJudge:
             done = self._judge(part, rows)
         except (UserError, EngineError) as error:
             return PartDone(part, problem=str(error))
+        except OSError as error:  # a full disk, as a rule
+            return PartDone(part, problem=f"{self.setting.job.out} cannot be written: {error.strerror or error}")
         return replace(done, seconds=time.perf_counter() - begun, busy=time.process_time() - worked)
 
     def _judge(self, part: int, rows: bytes) -> PartDone:
@@ -173,7 +175,7 @@ class PartJudge:
                     written += 1
                 if runner.progress.stopped is not None:
                     raise _Stopped
-        except (_Stopped, UserError, EngineError) as error:
+        except (_Stopped, UserError, EngineError, OSError) as error:
             self.folder.forget_try(part)
             if not isinstance(error, _Stopped):
                 raise
