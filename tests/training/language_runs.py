@@ -1,8 +1,9 @@
-"""Short runs of a tiny language model, in one process or several: python -m tests.training.language_runs [WAY/]KIND,... FOLDER [STEPS].
+"""Short runs of a tiny language model in one process or several: python -m tests.training.language_runs KIND,... FOLDER [STEPS].
 
 KIND: sft, dpo, grpo (all weights, a frozen reference), lora (grpo on an adapter), ema (an averaged reference), odd (rows that
-processes cannot share evenly, some without a token). WAY: see `share`; without one as the launcher was told. In a folder that holds a run it goes on. Writes, beside the run, how the
-weights lay in each process, and what they are in the end.
+processes cannot share evenly, some without a token), scalar (a table, and a weight without dimensions); with WAY/ before it where
+`share` is to decide how weights lie. In a folder that holds a run it goes on. Writes, beside the run, how the weights lay in
+each process, and what they are in the end.
 """
 
 import json
@@ -18,9 +19,10 @@ from plaudit.fitting import FitConfig
 from plaudit.generators.language.tiny import tiny_decoder
 from plaudit.objectives.catalogue import build_objective
 from plaudit.training import Fixed, OnPolicy, Run, RunConfig
-from plaudit.types import Batch, Sampling
+from plaudit.types import Batch, Sampling, StepStats
+from tests.training.small import GroupGradient, Match, Words, prompts
 
-STEPS = 3
+STEPS = 2
 PROMPTS = Batch(["ab", "b", "cab", "bca"])
 SAMPLES = Batch(
     ["ab", "ab", "b", "b", "cab", "cab"],
@@ -33,7 +35,21 @@ def letters(response: str) -> float:
     return response.count("a") - 0.3 * len(response)
 
 
+class Tempered(Words):
+    """No transformers model, and a weight without dimensions, which cannot lie in pieces."""
+
+    def __init__(self):
+        super().__init__()
+        self.table["coldness"] = torch.nn.Parameter(torch.ones(()))
+
+    def evaluate(self, t, **asked):
+        logits = self.table["logits"][t.payload["where"]] * self.table["coldness"]
+        return StepStats(log_prob=logits.log_softmax(-1).gather(-1, t.payload["letters"][..., None]).squeeze(-1))
+
+
 def parts(kind):
+    if kind == "scalar":
+        return Tempered(), GroupGradient(), OnPolicy(prompts(), 24, 4), "ema"
     lora = LoRA(rank=2, alpha=4.0) if kind == "lora" else None
     generator = tiny_decoder("abc", layers=3, width=16, heads=2, context=24, deviation=0.3, chat=False, lora=lora)
     how = Sampling(max_tokens=6, temperature=1.0)
@@ -42,8 +58,8 @@ def parts(kind):
     if kind == "dpo":
         return generator, build_objective("dpo"), Fixed(SAMPLES, shuffle=False), "frozen copy"
     if kind == "odd":
-        prompts = Batch(["ab", "a" * 24, "cab", "b" * 24])  # a prompt that fills the context has no step to learn from
-        return generator, build_objective("grpo"), OnPolicy(prompts, 12, 3, how=how), None
+        full = Batch(["ab", "a" * 24, "cab", "b" * 24])  # a prompt that fills the context has no step to learn from
+        return generator, build_objective("grpo"), OnPolicy(full, 12, 3, how=how), None
     reference = "ema" if kind == "ema" else "frozen copy"
     return generator, build_objective("grpo", kl=0.05), OnPolicy(PROMPTS, 16, 4, how=how), reference
 
@@ -81,7 +97,8 @@ def main(kind, folder, steps=STEPS):
         sys.stdout.flush()
 
     begin = Run.resume if (folder / "config.json").is_file() else Run
-    others = {"reward": as_reward(letters, name="letters"), "reference_policy": reference, "config": config, "on_step": tell}
+    reward = Match() if kind == "scalar" else as_reward(letters, name="letters")
+    others = {"reward": reward, "reference_policy": reference, "config": config, "on_step": tell}
     run = begin(run_dir=folder, generator=generator, objective=objective, source=source, **others)
     run.finish()
     whole = next(iter(generator.modules().values())).state_dict()

@@ -86,7 +86,8 @@ class Fitter:
             return nullcontext()
         import torch
 
-        return torch.autocast(next(iter(self.parameters.values())).device.type, dtype=torch.bfloat16)
+        at_rest = next(iter(self.parameters.values())).device  # pieces may lie elsewhere than where the model runs
+        return torch.autocast((at_rest if self.sharding is None else self.processes.device).type, dtype=torch.bfloat16)
 
     @contextmanager
     def whole(self) -> Iterator[None]:

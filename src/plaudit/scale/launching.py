@@ -61,7 +61,7 @@ def launch(arguments: Sequence[str], processes: int | None, way: str) -> int:
         accelerate.launch_command(accelerate.launch_command_parser().parse_args([*told, "-m", "plaudit", *arguments]))
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
-        if failure.exitcode == 1 and not _sentence(failure):  # the main process ended its work early, and said why
+        if (number, failure.exitcode, _sentence(failure)) == (0, 1, None):  # it ended its work early, and said why
             return 1
         raise UserError(_sentence(failure) or _ended(number, failure)) from error
     except ValueError as error:
