@@ -177,3 +177,17 @@ def test_a_store_that_must_exist(tmp_path):
     with pytest.raises(UserError, match="there is no verdict store at"):
         Store(tmp_path / "none.sqlite", must_exist=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_deleted_takes_no_verdicts(tmp_path, replaced):
+    """SQLite itself would write on, into a file without a name."""
+    store = Store(tmp_path / "v.sqlite")
+    store.put("r", "n", one("a"))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    if replaced:
+        Store(tmp_path / "v.sqlite")
+    for call in (lambda: store.put("r", "n", one("b")), lambda: store.get(["a"])):
+        with pytest.raises(UserError, match="was deleted or replaced"):
+            call()

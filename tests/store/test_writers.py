@@ -72,10 +72,12 @@ def test_pruning_beside_a_writer_loses_no_verdict_that_was_written_after(store_u
     pruner = threading.Thread(target=prune)
     pruner.start()
     store = Store(store_url)
-    for number in range(150):
-        store.put("r" * 32, "one", [Record(f"{number:032x}", "score", "s", {"status": 0})])
-    stop.set()
-    pruner.join()
+    try:
+        for number in range(150):
+            store.put("r" * 32, "one", [Record(f"{number:032x}", "score", "s", {"status": 0})])
+    finally:
+        stop.set()
+        pruner.join()
     assert problems == []
     store.put("r" * 32, "one", [Record("last", "score", "s", {"status": 0})])
     assert [entry.name for entry in store.rewards()] == ["one"]

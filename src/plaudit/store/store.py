@@ -49,15 +49,16 @@ class Store:
         parsed = parse(url)
         self.label = label_of(parsed)
         """Where the store is, for people: without the password, which `url` has."""
-        file = sqlite_file(parsed)
-        if must_exist and file is not None and not file.is_file():
-            raise UserError(f"there is no verdict store at {file}")
+        self._file = sqlite_file(parsed)
+        if must_exist and self._file is not None and not self._file.is_file():
+            raise UserError(f"there is no verdict store at {self._file}")
         self.url = parsed.render_as_string(hide_password=False)
         self._process = os.getpid()
         self._metadata, self._rewards, self._verdicts = tables()
         try:
             self._engine: Engine = open_engine(parsed, lock_wait=min(BUSY, max(5.0, self.patience)))
             bring_to_head(self._engine, self.label)
+            self._identity = self._identify()
         except (SQLAlchemyError, OSError) as error:
             sentence = f"the verdict store {self.label} cannot be opened: {first_line(error)}"
             meaning = translated(error, self.label) if isinstance(error, SQLAlchemyError) else None
@@ -244,8 +245,18 @@ class Store:
         if self._process != os.getpid():  # forked: the connections belong to the parent, which goes on using them
             self._engine.dispose(close=False)
             self._process = os.getpid()
+        if self._identify() != self._identity:  # SQLite would go on writing into a file that nobody finds any more
+            raise UserError(f"the file of the verdict store {self.label} was deleted or replaced while it was in use")
         with self._engine.connect() as connection:
             yield connection
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which file the path means now; None where there is none."""
+        try:
+            found = None if self._file is None else self._file.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         def read() -> T:
