@@ -37,7 +37,7 @@ def run(environment: str, *arguments: str, folder: Path, timeout: float = 240.0)
     return done
 
 
-def answer(environment: str, module: str, *arguments: str, folder: Path) -> dict:
+def answer(environment: str, module: str, *arguments: str, folder: Path, timeout: float = 240.0) -> dict:
     """What a module of tests/integrations/inside prints as its last line, a JSON object."""
-    done = run(environment, "-m", f"tests.integrations.inside.{module}", *arguments, folder=folder)
+    done = run(environment, "-m", f"tests.integrations.inside.{module}", *arguments, folder=folder, timeout=timeout)
     return json.loads(done.stdout.splitlines()[-1])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from plaudit.types import Batch, Context, Preferences, Prompt, Scores, Status, UserError, Verdict
+from plaudit.types import Batch, Context, EngineError, Preferences, Prompt, Scores, Status, UserError, Verdict
 from plaudit.types.keys import content_key
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ class Plug:
     def judge(self, batch: Batch, *, step: int = 0, progress: float = 0.0) -> Judged:
         """Score a batch, count its statuses, and put `unjudged` in place of what has no score.
 
-        Raises UserError or EngineError if the reward cannot work at all; what could not be judged raises in `insist`.
+        Raises UserError or EngineError if the reward cannot work at all, or the engine is gone for all rows. Single rows that
+        could not be judged raise in `insist`.
         """
         from plaudit.rewards.scoring import score_batch
 
@@ -161,6 +162,8 @@ class Plug:
             self.part_names |= dict.fromkeys(judged.parts())
         if new:
             _LOG.warning("%s", self._problem(judged, what))
+        if status and all(one == Status.UNREACHABLE for one in status):  # as the runner ends there: an outage is worth no number
+            raise EngineError(self._problem(judged, what))
         return judged
 
     def insist(self, judged: Judged) -> Judged:
