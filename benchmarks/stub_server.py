@@ -148,8 +148,21 @@ class Stub:
             elif body.get("logprobs"):
                 best = max(top, key=lambda name: top[name])
                 choice["logprobs"] = {"tokens": [best], "token_logprobs": [top[best]], "top_logprobs": [top]}
+        more: dict[str, Any] = {}
+        if body.get("prompt_logprobs") is not None and body.get("continue_final_message"):
+            told = echoed(body["messages"][-1]["content"])
+            pairs = zip(told["tokens"], told["token_logprobs"], strict=True)
+            more["prompt_logprobs"] = [value and {"7": {"logprob": value, "decoded_token": name}} for name, value in pairs]
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        return {"id": "stub", "object": kind, "created": 0, "model": body.get("model", ""), "choices": [choice], "usage": usage}
+        return {
+            "id": "stub",
+            "object": kind,
+            "created": 0,
+            "model": body.get("model", ""),
+            "choices": [choice],
+            "usage": usage,
+            **more,
+        }
 
 
 REFUSALS = {

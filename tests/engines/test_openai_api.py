@@ -211,6 +211,21 @@ def test_log_probs_of_continuations(stub: RunningStub) -> None:
     assert "spans" in answer.detail[2]
 
 
+def test_a_server_that_continues_a_prefix_scores_given_answers_of_chats(stub: RunningStub) -> None:
+    """vLLM's dialect: the log-probabilities of a prompt that ends with the answer."""
+    able = engine(stub, extra={"continue_final_message": True})
+    requests = [chat("capital?", "It is"), chat("capital?", "It"), chat("capital?", "It is"), chat("x")]
+    answer = able.log_probs(requests, [" Paris", " is not Rome", "land", "y"])
+    assert answer.status == [Status.OK, Status.OK, Status.FAILED, Status.FAILED]
+    assert answer.tokens[0].tolist() == pytest.approx([-0.6])
+    assert answer.tokens[1].tolist() == pytest.approx([-0.3, -0.4, -0.5])
+    assert answer.total.isnan().tolist() == [False, False, True, True]
+    assert "as whole tokens" in answer.detail[2]
+    assert "no log-probabilities of the prompt" in answer.detail[3], "the first token of all has none"
+    body = stub.stats()["last_body"]
+    assert (body["prompt_logprobs"], body["add_generation_prompt"]) == (0, False)
+
+
 def test_tokens_calls_and_cost_are_counted(stub: RunningStub) -> None:
     budget = Budget()
     told = engine(stub, price_in=2.0, price_out=10.0)

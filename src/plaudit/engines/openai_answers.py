@@ -14,6 +14,7 @@ from typing import Any
 from plaudit.engines.http_client import RequestProblem
 from plaudit.types import Finish, Request, Status, prompt_text
 
+NO_PROMPT_LOG_PROBS = "server gives no log-probabilities of the prompt; score continuations on another engine"
 NO_LOG_PROBS = "server gives no log-probabilities; use a text contract"
 
 
@@ -116,6 +117,35 @@ def read_echo(answer: Any, asked: Request, context: str, continuation: str) -> E
             raise RequestProblem(Status.FAILED, "the server's log-probabilities are not numbers")
         inside.append(float(value))
     return EchoAnswer(tuple(inside), _usage(answer, asked, ""))
+
+
+def read_prompt(answer: Any, asked: Request, continuation: str) -> EchoAnswer:
+    """Log-probabilities of the tokens of `continuation`, with which the prompt ends, as vLLM tells them (`prompt_logprobs`).
+
+    The row fails where the prompt does not end with it as whole tokens: a chat template may cut or add white space.
+    """
+    places = answer.get("prompt_logprobs") if isinstance(answer, dict) else None
+    if not isinstance(places, list):
+        raise RequestProblem(Status.FAILED, NO_PROMPT_LOG_PROBS)
+    found: list[float] = []
+    rest = continuation
+    for place in reversed(places):
+        if not rest:
+            break
+        try:
+            told = next(iter(place.values()))  # of the prompt's own token: no others were asked for
+            text, value = str(told["decoded_token"]), float(told["logprob"])
+        except (AttributeError, StopIteration, KeyError, TypeError, ValueError):
+            raise RequestProblem(Status.FAILED, NO_PROMPT_LOG_PROBS) from None
+        if not text or not rest.endswith(text):
+            raise RequestProblem(Status.FAILED, "the server's prompt does not end with the continuation as whole tokens")
+        if math.isnan(value):
+            raise RequestProblem(Status.FAILED, "the server's log-probabilities are not numbers")
+        rest = rest.removesuffix(text)
+        found.append(value)
+    if rest:
+        raise RequestProblem(Status.FAILED, NO_PROMPT_LOG_PROBS)
+    return EchoAnswer(tuple(reversed(found)), _usage(answer, asked, ""))
 
 
 def option_log_prob(answer: TopAnswer, spellings: Sequence[str]) -> float:

@@ -23,6 +23,7 @@ from plaudit.engines.openai_answers import (
     Usage,
     option_log_prob,
     read_echo,
+    read_prompt,
     read_text,
     read_top,
     told_usage,
@@ -156,8 +157,8 @@ class OpenAIEngine(Engine):
     ) -> ContinuationLogProbs:
         """Through `/completions` with `echo` (vLLM serves it, few others do), for plain-string requests.
 
-        Chat requests come back FAILED, since no server tells the log-probabilities of a given chat answer.
-        Raises NotImplementedError for grad=True.
+        Chat requests need a server that continues a prefix (`"continue_final_message": True` in `extra`: vLLM), which then tells
+        the log-probabilities of the prompt; from others they come back FAILED. Raises NotImplementedError for grad=True.
         """
         import torch
 
@@ -173,6 +174,10 @@ class OpenAIEngine(Engine):
                 asked = Request(context + continuation)
                 read = partial(read_echo, asked=asked, context=context, continuation=continuation)
                 calls[index] = self._call(asked, settings, read, budget)
+            elif self._continues:
+                asked = Request(request.messages, request.prefix + continuation)
+                chosen = partial(read_prompt, asked=asked, continuation=continuation)
+                calls[index] = self._call(asked, {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}, chosen, budget)
         rows.update(zip(calls, self._post(list(calls.values()), budget), strict=True))
         values = [row.log_probs if isinstance(row, EchoAnswer) else None for row in rows.values()]
         status, detail = _outcome(list(rows.values()))
