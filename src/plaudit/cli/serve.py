@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from plaudit.cli.common import Engine, EngineArguments, notice, open_store, out
+from plaudit.engines.catalogue import EngineOptions
 from plaudit.serve.settings import Limits
 from plaudit.types import UserError
 from plaudit.types.paths import cache_dir
@@ -72,7 +73,7 @@ class Serve:
         log_to_stderr()
         with bound:
             service = Service(
-                specs, engine=self.engine.engine, options=self.engine, store=url, journal=journal, limits=self.limits
+                specs, engine=self.engine.engine, options=self.options(), store=url, journal=journal, limits=self.limits
             )
             return asyncio.run(
                 serve(
@@ -84,6 +85,10 @@ class Serve:
                     started=lambda: announce(service, bound, with_token=bool(tokens)),
                 )
             )
+
+    def options(self) -> EngineOptions:
+        """The engine's options alone: workers need none of the command line's modules."""
+        return EngineOptions(**{option.name: getattr(self.engine, option.name) for option in fields(EngineOptions)})
 
     def store_and_journal(self) -> tuple[str | None, Path | None]:
         """The store's URL, None for none, and where verdicts wait for it. Raises UserError if it cannot be opened."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -280,13 +280,12 @@ class Service:
     ) -> Rows:
         batcher = self.rewards[info.name].batcher
         pieces = split(part, info.native, batcher.batch_size, uses_seed=info.uses_seed)
-        work = asyncio.ensure_future(
-            batcher.submit([(piece, sum(row_units(row, info.native) for row in piece.rows)) for piece in pieces])
-        )
+        limit = min(seconds or self.limits.request_seconds, self.limits.request_seconds)
+        counted = [(piece, sum(row_units(row, info.native) for row in piece.rows)) for piece in pieces]
+        work = asyncio.ensure_future(batcher.submit(counted, limit))
         waiting: set[asyncio.Future[Any]] = {work}
         if gone is not None:
             waiting.add(asyncio.ensure_future(gone()))
-        limit = min(seconds or self.limits.request_seconds, self.limits.request_seconds)
         try:
             done, _ = await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if work in done:
@@ -362,8 +361,3 @@ class Service:
 def _refusal(failure: Failure) -> Refused:
     code = CODES[failure.cause]
     return Refused(code, failure.sentence, retry_after=PAUSE if code in (503, 507) else None)
-
-
-def in_thread(rewards: Mapping[str, BaseReward], limits: Limits | None = None, store: str | None = None) -> Service:
-    """A service for rewards that are there as objects, judged in a thread of this process."""
-    return Service(rewards, limits=replace(limits or Limits()), store=store, in_process=True)
