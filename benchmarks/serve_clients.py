@@ -20,38 +20,11 @@ import aiohttp
 
 JUDGE, RULE = "judge", "brevity"
 PROMPTS, RESPONSES = 12, 4
-WORDS = [
-    "river",
-    "stone",
-    "market",
-    "window",
-    "captain",
-    "letter",
-    "garden",
-    "engine",
-    "winter",
-    "bridge",
-    "copper",
-    "lantern",
-    "harbour",
-    "signal",
-    "orchard",
-    "paper",
-    "mountain",
-    "thunder",
-    "station",
-    "velvet",
-    "compass",
-    "meadow",
-    "furnace",
-    "island",
-    "ribbon",
-    "shadow",
-    "canyon",
-    "walnut",
-    "ladder",
-    "kitchen",
-]
+TEXT = (
+    "river stone market window captain letter garden engine winter bridge copper lantern harbour signal orchard paper mountain "
+    "thunder station velvet compass meadow furnace island ribbon shadow canyon walnut ladder kitchen"
+)
+WORDS = TEXT.split()
 
 
 def sentence(rng: random.Random, words: int) -> str:

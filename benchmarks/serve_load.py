@@ -28,7 +28,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import ROOT, Spread, Worker, facts, write_json
+from benchmarks.common import Spread, Worker, facts, write_json
+from benchmarks.runner_overhead import ROOT
 from benchmarks.serve_clients import JUDGE, RULE
 
 CLIENTS, RULE_CLIENTS = 64, 16
@@ -187,11 +188,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     about, python = facts(), Path(sys.executable)
-    offline = Worker(python, "benchmarks.serve_clients")
-    expected = offline({"what": "offline"})
-    offline.close()
-    clients, found = Worker(python, "benchmarks.serve_clients"), {}
+    clients = Worker(python, "benchmarks.serve_clients")
+    found: dict[str, Any] = {}
     if given.seconds:
+        offline = Worker(python, "benchmarks.serve_clients")
+        expected = offline({"what": "offline"})
+        offline.close()
         service = Service()
         try:
             found["mixed"] = run_mixed(clients, service, given, expected)

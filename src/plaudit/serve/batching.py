@@ -20,6 +20,8 @@ from plaudit.serve.host import Part
 from plaudit.serve.settings import Refused
 
 Rows = list[dict[str, Any]]
+HEADROOM = 0.8
+"""The share of a request's time that the work before it may take, since how fast a reward is can only be estimated."""
 
 
 def row_units(row: Row, native: Native) -> int:
@@ -80,17 +82,23 @@ class Batcher:
         self._waiting: deque[Waiting] = deque()
         self.units = 0
         self._arrival = asyncio.Event()
-        self._rate = 0.0
+        self._batch_units = self._batch_seconds = 0.0
+        self._judging = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def submit(self, pieces: Sequence[tuple[Part, int]]) -> Rows:
-        """The records of all (piece, units), in order. Raises Refused (429) where the queue has no room for all of them.
+    async def submit(self, pieces: Sequence[tuple[Part, int]], seconds: float = math.inf) -> Rows:
+        """The records of all (piece, units), in order.
 
-        Cancelling it takes what no batch has begun out of the queue.
+        Raises Refused (429) where the queue has no room for all of them, or holds more work than is done in `seconds`, going by
+        the last batches: who would wait in vain is told at once. Cancelling it takes what no batch has begun out of the queue.
         """
         wanted = sum(units for _, units in pieces)
         if self.units + wanted > self.queue and (self.units or wanted > self.queue):
             raise Refused(429, f"{self.units} units are waiting for this reward already", retry_after=self.retry_after())
+        ahead = self.units + self._judging
+        if ahead and self._rate and (ahead + wanted) / self._rate > HEADROOM * seconds:
+            sentence = f"about {ahead / self._rate:.0f} s of work wait for this reward already"
+            raise Refused(429, f"{sentence}, and this request may take {seconds:g} s", retry_after=self.retry_after())
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         loop = asyncio.get_running_loop()
@@ -104,6 +112,11 @@ class Batcher:
             for one in mine:
                 one.answer.cancel()
             self._drop()
+
+    @property
+    def _rate(self) -> float:
+        """Units judged a second, by the last batches; 0 before the first."""
+        return self._batch_units / self._batch_seconds if self._batch_seconds else 0.0
 
     def retry_after(self) -> int:
         """Whole seconds after which the queue should have room, by the rate of the last batches; 1 to 60."""
@@ -148,9 +161,10 @@ class Batcher:
             async with self._turn:
                 batch = self._cut()
                 if batch:
-                    start = time.monotonic()
+                    start, self._judging = time.monotonic(), sum(one.units for one in batch)
                     await self._run(batch)
-                    self._note(sum(one.units for one in batch), time.monotonic() - start)
+                    self._note(self._judging, time.monotonic() - start)
+                    self._judging = 0
 
     async def _gather(self) -> None:
         """Wait until a batch is full or its oldest piece has waited long enough."""
@@ -178,5 +192,7 @@ class Batcher:
         return batch
 
     def _note(self, units: int, seconds: float) -> None:
-        rate = units / max(seconds, 1e-6)
-        self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
+        """Units and seconds are averaged apart: a batch that the store answered at once says little about the others."""
+        share = 0.3 if self._batch_seconds else 1.0
+        self._batch_units += share * (units - self._batch_units)
+        self._batch_seconds += share * (max(seconds, 1e-6) - self._batch_seconds)
