@@ -133,6 +133,30 @@ def test_a_full_queue_refuses_all_or_nothing_and_says_when_to_come_back():
     assert [name for batch in batches for name, _ in batch] == ["busy", "a", "b", "e"]
 
 
+def test_who_would_wait_in_vain_is_told_at_once():
+    async def run():
+        judge = Judge(open_=False)
+        batcher = Batcher(judge, batch_size=1, max_wait=0.0, queue=100)
+        first = asyncio.create_task(batcher.submit([piece("first")], 0.1))  # nothing is known of the reward yet: it is taken
+        await asyncio.sleep(0.3)
+        judge.gate.set()
+        await first
+        judge.gate.clear()
+        second = asyncio.create_task(batcher.submit([piece("second")], 0.1))  # nothing waits before it: it is taken
+        while len(judge.batches) < 2:
+            await asyncio.sleep(0)
+        with pytest.raises(Refused, match="may take 0.1 s") as refused:
+            await batcher.submit([piece("hurried")], 0.1)
+        patient = asyncio.create_task(batcher.submit([piece("patient")], 3600.0))
+        await asyncio.sleep(0)
+        judge.gate.set()
+        await asyncio.gather(second, patient)
+        await batcher.close()
+        return refused.value.code, [name for batch in judge.batches for name, _ in batch]
+
+    assert asyncio.run(run()) == (429, ["first", "second", "patient"])
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_who_gives_up_leaves_the_queue(stays):
