@@ -61,6 +61,7 @@ def closed_port() -> int:
         ("slow=3 ok", Status.OK, 2, ""),
         ("500", Status.FAILED, 4, "500: told to answer 500"),
         ("429", Status.FAILED, 4, "429"),
+        ("504", Status.TIMED_OUT, 4, "504"),
         ("cut", Status.FAILED, 4, "not whole JSON"),
         ("empty", Status.FAILED, 4, "no choices"),
         ("slow=3", Status.TIMED_OUT, 4, "no answer within 0.4 s"),

@@ -254,7 +254,8 @@ class JsonClient:
         if code in (400, 413, 422) and _says_too_long(message, kind):
             return RequestProblem(Status.TOO_LONG, detail)
         retryable = (code in RETRIED_CODES or code >= 500) and kind != "insufficient_quota"
-        return RequestProblem(Status.FAILED, detail, retryable=retryable, retry_after=seconds_to_wait(retry_after))
+        status = Status.TIMED_OUT if code in (408, 504) else Status.FAILED
+        return RequestProblem(status, detail, retryable=retryable, retry_after=seconds_to_wait(retry_after))
 
     def _say(self, error: BaseException) -> str:
         return self.redact(str(error)) or type(error).__name__
