@@ -1,7 +1,11 @@
 """A run whose database goes away: it waits, and goes on or ends with what is kept."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -10,7 +14,7 @@ from plaudit.judging import Runner
 from plaudit.store import BufferedStore, Store
 from tests.engines.processes import until
 from tests.judging.killed_run import rows
-from tests.judging.rewards import WordCount
+from tests.judging.rewards import Slow, WordCount
 
 
 class Breaks(WordCount):
@@ -71,6 +75,26 @@ def test_with_a_buffered_store_nothing_waits_and_nothing_is_lost(postgres, postg
     assert until(lambda: store.waiting == 0)
     store.close()
     assert Store(postgres_url).count() == 80
+
+
+def test_kills_lose_and_double_nothing(postgres_url):
+    """As test_kill.py does on SQLite."""
+    reported: set[str] = set()
+    for pause in (0.0, 0.05, 0.2):
+        command = [sys.executable, "-u", "-m", "tests.judging.killed_run", postgres_url, "2000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            first = process.stdout.readline()
+            time.sleep(pause)
+            process.send_signal(signal.SIGKILL)
+            said = (first + process.stdout.read()).split("\n")
+        reported |= set(said[:-1])
+        assert reported <= {record["subject"] for record in Store(postgres_url).records()}
+    before = Store(postgres_url).count()
+    assert 0 < before < 2000
+    rest = Slow(batch_size=64)
+    assert len(list(Runner(rest, Store(postgres_url)).run(rows(2000)))) == 2000
+    assert len(rest.seen) == 2000 - before
+    assert Store(postgres_url).count() == 2000
 
 
 def test_two_runs_of_a_reward_that_changes_its_mind_report_the_same(store_url):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plaudit.store.errors import first_line
 from plaudit.types import UserError
 from plaudit.types.paths import cache_dir
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 EXPECTED = "expected a path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/DATABASE (special characters as %40)"
 POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
 SECRET = ("password", "sslpassword")
+NEEDS_DRIVER = "a verdict store on PostgreSQL needs a driver: pip install 'plaudit[postgres]'"
 WRITING = "plaudit_writing"
 """Execution option of a connection that is going to write."""
 SETTINGS = {
@@ -53,7 +55,7 @@ def parse(url: str | Path) -> URL:
         if "@" in (parsed.host or ""):  # what is taken for the host is the rest of the password
             raise UserError(f"the verdict store cannot be opened: its URL has two @; {EXPECTED}")
         if find_spec("psycopg") is None:
-            raise UserError("a verdict store on PostgreSQL needs a driver: pip install 'plaudit[postgres]'")
+            raise UserError(NEEDS_DRIVER)
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         raise UserError(f"the verdict store cannot be opened: {scheme}:// is no database that plaudit knows; {EXPECTED}")
@@ -76,7 +78,8 @@ def sqlite_file(url: URL) -> Path | None:
 def open_engine(url: URL, *, lock_wait: float) -> Engine:
     """Connections to a database; none is made yet. lock_wait: seconds that SQLite waits for another writer.
 
-    Parameters stay out of error messages: they are users' texts. Raises OSError where the folder cannot be made.
+    Parameters stay out of error messages: they are users' texts. Raises OSError where the folder cannot be made, UserError where
+    the driver is not whole.
     """
     from sqlalchemy import create_engine, event
 
@@ -89,7 +92,10 @@ def open_engine(url: URL, *, lock_wait: float) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     settings = {name: value for name, value in SETTINGS.items() if name not in url.query}
-    return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=settings)
+    try:
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=settings)
+    except ImportError as error:  # psycopg is there, and the library that it needs is not
+        raise UserError(f"{NEEDS_DRIVER} ({first_line(error)})") from error
 
 
 def _set_up_sqlite(connection: Any, lock_wait: float) -> None:
