@@ -85,7 +85,7 @@ def running(*arguments: str, wait: bool = True, store: str = "none", **environme
         written = Path(folder) / "log"
         with written.open("wb") as file:
             settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "200", **environment}
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=settings)
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=settings, start_new_session=True)
         service = Running(process, "", written)
         try:
             assert until(lambda: "curl http" in service.log or process.poll() is not None, 240), service.log

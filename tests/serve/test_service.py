@@ -168,7 +168,7 @@ def test_draining_answers_everything_that_was_accepted():
             jobs = [asyncio.create_task(client.post(f"{found.url}/v1/score", json=body)) for _ in range(24)]
             while found.process.poll() is None and sum(job.done() for job in jobs) < 3:
                 await asyncio.sleep(0.02)
-            found.process.send_signal(signal.SIGTERM)
+            os.killpg(found.process.pid, signal.SIGTERM)  # as process managers do: to the workers too
             await asyncio.sleep(0.15)
             ready = await client.get(f"{found.url}/ready")
             late = await client.post(f"{found.url}/v1/score", json=body)
