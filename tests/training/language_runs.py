@@ -53,7 +53,9 @@ def parts(kind):
     lora = LoRA(rank=2, alpha=4.0) if kind == "lora" else None
     generator = tiny_decoder("abc", layers=3, width=16, heads=2, context=24, deviation=0.3, chat=False, lora=lora)
     how = Sampling(max_tokens=6, temperature=1.0)
-    if kind == "sft":
+    if kind == "sft":  # head and embeddings are one weight, in two modules
+        model = generator.causal_model.model
+        model.lm_head.weight = model.model.embed_tokens.weight
         return generator, build_objective("imitation"), Fixed(SAMPLES, shuffle=False), None
     if kind == "dpo":
         return generator, build_objective("dpo"), Fixed(SAMPLES, shuffle=False), "frozen copy"
@@ -103,6 +105,9 @@ def main(kind, folder, steps=STEPS):
     run.finish()
     whole = next(iter(generator.modules().values())).state_dict()
     number = run.fitter.processes.index
+    if kind == "sft":
+        model = generator.causal_model.model
+        assert model.lm_head.weight is model.model.embed_tokens.weight
     found |= {"processes": run.fitter.processes.count, "kinds": sorted({type(weight).__name__ for weight in whole.values()})}
     (folder / f"process{number}.json").write_text(json.dumps(found))
     torch.save(whole, folder / f"process{number}.pt")
