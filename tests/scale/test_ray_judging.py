@@ -239,3 +239,19 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("plaudit.scale.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'plaudit\[ray\]'"), cluster("local", 1):
         pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:10001"])
+def test_an_address_without_a_cluster_is_one_sentence(tmp_path, address):
+    (tmp_path / "a.jsonl").write_bytes(lines(records(4)))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    on_ray = ["judge", "a.jsonl", "--reward", "brevity", "--ray", address, "--workers", "2", "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "plaudit", *on_ray], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(
+        f"plaudit: there is no Ray cluster at {address}" if "ray:" not in address else "plaudit: ray://"
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ LOCAL = "local"
 """The address that stands for a cluster on this machine, started and stopped with the run."""
 OBJECT_STORE = 256 << 20
 """Bytes of shared memory of a local cluster: some parts on their way from readers to workers; what is over goes to disk."""
+ANSWER = 10.0
+"""Seconds within which a cluster's address must answer."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -101,9 +104,12 @@ def _start(ray: Any, workers: int) -> None:
 
 
 def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself tries for many minutes
+            socket.create_connection((host, int(port)), timeout=ANSWER).close()
         with _native_silence():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"there is no Ray cluster at {address} ({reason}); expected local, auto, or HOST:PORT") from error
