@@ -9,6 +9,7 @@ from plaudit import BaseReward, EngineError, Scores, SpecError, Status, UserErro
 from plaudit.integrations.gathering import Gathering
 from plaudit.integrations.one_by_one import OneByOne, Sample
 from plaudit.integrations.plug import Plug, batch_of, open_reward
+from tests.test_house import loaded_after
 
 
 def length(response):
@@ -127,3 +128,8 @@ def test_a_plug_can_be_sent_to_another_process():
     plug.judge(batch_of(["p"], ["abc"]))
     single = pickle.loads(pickle.dumps(OneByOne(plug, "the test")))
     assert single.submit(Sample("p", "ab")).result(10).values == [2]
+
+
+def test_converters_come_without_torch_and_without_the_tools():
+    modules = ", ".join(f"plaudit.integrations.{name}" for name in ("trl", "verl", "openrlhf", "lm_eval"))
+    assert loaded_after(f"import {modules}") == []

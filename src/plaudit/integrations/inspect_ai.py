@@ -30,8 +30,8 @@ def plaudit_scorer(
 ) -> Scorer:
     """Scores by any plaudit reward that scores responses one by one.
 
-    reward: a plaudit reward, a plain function, or what `--reward` takes; a text is kept in inspect's log as it is, so that the
-    log can be scored again. engine: as `--engine`. reference: whether the sample's target is the reference.
+    reward: a plaudit reward, a plain function, or what `--reward` takes; inspect's log keeps a text as it is, and of others the
+    name. engine: as `--engine`. reference: whether the sample's target is the reference.
 
     The value is {"reward": number, part: number ...}, in the reward's own direction, each with mean and standard error. A
     sample that could not be judged is unscored (inspect counts it and leaves it out), with the status and the reason.
