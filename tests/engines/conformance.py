@@ -26,6 +26,7 @@ class Candidate:
     exact: log-probabilities of every option and of given continuations, whatever the text. seeded: the same seed gives the same
     text. grad: gradients. hidden: last states. tolerance: between log-probabilities that should be equal. again: a fresh engine
     of the same kind, of which nothing may be loaded. other: one whose numbers differ. chats: it has a chat template.
+    tokens: of a greedy text.
     """
 
     engine: Engine
@@ -42,6 +43,7 @@ class Candidate:
     unicode: str = "é日 \U0001f600"
 
     chats: bool = True
+    tokens: int = 12
 
     def request(self, text: str, prefix: str = "") -> Request:
         """A chat; plain text for models without a chat template, where a prefix would get a space before it."""
@@ -158,7 +160,7 @@ def llama_server(folder: Path) -> Iterator[Candidate]:
         return OpenAIEngine(model, base_url=url, api_key=key, concurrency=1, retries=0)
 
     engine = opened()
-    texts = [f"Judge response {number}" for number in range(12)]
+    texts = [f"Judge response {number}" for number in range(80)]
     # this server shows no log-probabilities where the likeliest token is a part of a character, as random weights often have it
     shown = engine.next_token([Request(({"role": "user", "content": text},)) for text in texts], OPTIONS).status
     usable = tuple(text for text, status in zip(texts, shown, strict=True) if status is Status.OK)[:3]
@@ -216,6 +218,7 @@ def embedded(folder: Path) -> Iterator[Candidate]:
         other=lambda: LocalEngine(model, device="cpu", dtype="bfloat16", max_length=CONTEXT),
         hidden=True,
         tolerance=1e-3,
+        tokens=4,
     )
 
 

@@ -12,15 +12,18 @@ from plaudit.engines.control import neutralise
 from plaudit.types import Budget, BudgetExceeded, Request, Sampling, Status
 from tests.engines.conformance import ENGINES, Candidate
 
-GREEDY = Sampling(max_tokens=12)
+
+HEAVY = {"embedded": [pytest.mark.model, pytest.mark.slow]}
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.model if name == "embedded" else ()) for name in ENGINES]
-)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=HEAVY.get(name, ())) for name in ENGINES])
 def candidate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Candidate]:
     with ENGINES[request.param](tmp_path_factory.mktemp(request.param)) as opened:
         yield opened
+
+
+def greedy(candidate: Candidate) -> Sampling:
+    return Sampling(max_tokens=candidate.tokens)
 
 
 def asked(candidate: Candidate) -> list[Request]:
@@ -33,10 +36,10 @@ def needs(candidate: Candidate, ability: str) -> None:
 
 
 def test_greedy_text_is_deterministic_and_its_own(candidate: Candidate) -> None:
-    first = candidate.engine.generate(asked(candidate), GREEDY)
+    first = candidate.engine.generate(asked(candidate), greedy(candidate))
     assert [one.status for one in first] == [Status.OK] * 3
     assert all(one.detail == "" for one in first)
-    again = candidate.engine.generate(list(reversed(asked(candidate))), GREEDY)
+    again = candidate.engine.generate(list(reversed(asked(candidate))), greedy(candidate))
     assert [one.text for one in reversed(again)] == [one.text for one in first]
     assert all(one.finish in ("complete", "truncated") for one in first)
 
@@ -71,13 +74,13 @@ def test_a_text_that_reaches_its_limit_is_truncated(candidate: Candidate) -> Non
 
 def test_what_is_told_is_what_the_budget_counted(candidate: Candidate) -> None:
     budget = Budget()
-    made = candidate.engine.generate(asked(candidate), GREEDY, budget=budget)
+    made = candidate.engine.generate(asked(candidate), greedy(candidate), budget=budget)
     assert all(one.prompt_tokens > 0 for one in made)
     assert budget.spent["prompt_tokens"] == sum(one.prompt_tokens for one in made)
     assert budget.spent["completion_tokens"] == sum(one.completion_tokens for one in made) > 0
     assert budget.spent["network_calls"] > 0
     with pytest.raises(BudgetExceeded, match="completion_tokens"):
-        candidate.engine.generate(asked(candidate), GREEDY, budget=Budget({"completion_tokens": 1}))
+        candidate.engine.generate(asked(candidate), greedy(candidate), budget=Budget({"completion_tokens": 1}))
 
 
 def test_options_are_probabilities(candidate: Candidate) -> None:
@@ -123,7 +126,7 @@ def test_numbers_do_not_depend_on_the_company(candidate: Candidate) -> None:
 
 
 def test_nothing_in_nothing_out(candidate: Candidate) -> None:
-    assert candidate.engine.generate([], GREEDY) == []
+    assert candidate.engine.generate([], greedy(candidate)) == []
     assert tuple(candidate.engine.next_token([], candidate.options).log_probs.shape) == (0, 2)
     assert candidate.engine.log_probs([], []).total.shape == (0,)
 
@@ -141,7 +144,7 @@ def test_an_empty_continuation_is_certain_or_refused(candidate: Candidate) -> No
 def test_any_text_is_read_and_scored(candidate: Candidate) -> None:
     """Characters of several tokens too: none of their tokens is a whole character."""
     request = candidate.request(candidate.unicode)
-    assert candidate.engine.generate([request], GREEDY)[0].status is Status.OK
+    assert candidate.engine.generate([request], greedy(candidate))[0].status is Status.OK
     assert candidate.engine.next_token([request], candidate.options).status == [Status.OK]
     if candidate.exact:
         found = candidate.engine.log_probs([request], [candidate.unicode])
@@ -153,7 +156,7 @@ def test_any_text_is_read_and_scored(candidate: Candidate) -> None:
 def test_what_is_too_long_says_so_and_the_others_go_on(candidate: Candidate) -> None:
     needs(candidate, "seeded")
     rows = [asked(candidate)[0], candidate.request("Is it? " * 200), asked(candidate)[1]]
-    made = candidate.engine.generate(rows, GREEDY)
+    made = candidate.engine.generate(rows, greedy(candidate))
     assert [one.status for one in made] == [Status.OK, Status.TOO_LONG, Status.OK]
     assert made[1].text == ""
     assert "context" in made[1].detail
