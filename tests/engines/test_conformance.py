@@ -12,7 +12,6 @@ from plaudit.engines.control import neutralise
 from plaudit.types import Budget, BudgetExceeded, Request, Sampling, Status
 from tests.engines.conformance import ENGINES, Candidate
 
-
 HEAVY = {"embedded": [pytest.mark.model, pytest.mark.slow]}
 
 
