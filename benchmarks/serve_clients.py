@@ -190,7 +190,7 @@ def flood(message: dict[str, Any]) -> dict[str, Any]:
 
     async def client(end: float) -> None:
         nonlocal answered
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3600)) as session:
             while time.monotonic() < end:
                 number = next(numbers)
                 rng = random.Random(f"prompt-{number // group}")
