@@ -9,7 +9,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
-HEAVY = ("torch", "transformers", "sqlalchemy", "alembic", "psycopg", "fastapi", "ray", "aiohttp", "plotly", "pyarrow", "math_verify", "tyro")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "fastapi",
+    "ray",
+    "aiohttp",
+    "plotly",
+    "pyarrow",
+    "math_verify",
+    "tyro",
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

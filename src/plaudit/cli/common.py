@@ -23,7 +23,8 @@ class EngineArguments(EngineOptions):
     """How the judge's model is run."""
 
     engine: str = DEFAULT
-    """The model behind judges: smollm2 (embedded), a model folder, OWNER/NAME, openai:MODEL, or http://HOST:PORT/v1#MODEL."""
+    """The model behind judges: smollm2 (embedded), a model folder, OWNER/NAME, openai:MODEL, http://HOST:PORT/v1#MODEL,
+    llama-cpp:FILE.gguf, or vllm:MODEL (docs/engines.md)."""
 
     def resolver(self) -> Resolver:
         """Turns reward names into rewards on this engine."""
