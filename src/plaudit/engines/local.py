@@ -8,17 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plaudit.engines.encoding import Codec
+from plaudit.engines.folder import FolderEngine
 from plaudit.engines.options import OptionPlan, option_log_probs, plan_options
 from plaudit.engines.precision import PRECISIONS, Precision
 from plaudit.engines.prefix_tree.cache import MOST_BYTES, PrefixCache
 from plaudit.engines.rows import Row, check_lengths, gather_continuations, gather_options, prepare_rows, row_seeds
-from plaudit.engines.weights import resolve_folder, weights_fingerprint
+from plaudit.engines.weights import weights_fingerprint
 from plaudit.types import (
     Budget,
     BudgetExceeded,
     ContinuationLogProbs,
-    Engine,
     EngineError,
     Generation,
     NextToken,
@@ -37,7 +36,7 @@ NUMERICS = "local-2"
 CPU_BATCH_TOKENS, BATCH_TOKENS, GENERATION_BATCHES = 1024, 16_384, 4
 
 
-class LocalEngine(Engine):
+class LocalEngine(FolderEngine):
     """A causal language model on this machine.
 
     model: a folder with safetensors (or one GGUF file), or a hub id; code from the hub is never run.
@@ -55,6 +54,8 @@ class LocalEngine(Engine):
     Results do not depend on the batch size or on the order of rows, apart from rounding. Calls from several threads wait
     for one another.
     """
+
+    kind = "local"
 
     def __init__(
         self,
@@ -74,16 +75,11 @@ class LocalEngine(Engine):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got '{precision}'")
         if max_tokens_per_batch is not None and max_tokens_per_batch < 1:
             raise ValueError(f"max_tokens_per_batch must be at least 1, got {max_tokens_per_batch}")
-        self.model, self.device, self.dtype, self.precision = model, device, dtype, precision
+        super().__init__(model)
+        self.device, self.dtype, self.precision = device, dtype, precision
         self.max_tokens_per_batch, self.threads = max_tokens_per_batch, threads
         self._max_length, self._prefix_cache = max_length, prefix_cache
         self._loading = threading.RLock()
-        self.name = f"local:{Path(model).name if Path(model).is_absolute() else model}"
-
-    @cached_property
-    def folder(self) -> Path:
-        """The local folder of the model. Raises EngineError if there is none."""
-        return resolve_folder(self.model)
 
     @cached_property
     def version(self) -> str:
@@ -91,11 +87,6 @@ class LocalEngine(Engine):
         precision = "" if self.precision == "full" else f":precision={self.precision}"
         limit = "" if self._max_length is None else f":max_length={self._max_length}"
         return f"{NUMERICS}:{weights_fingerprint(self.folder)}:{self.dtype}{precision}{limit}"
-
-    @cached_property
-    def codec(self) -> Codec:
-        """The tokenizer and chat template."""
-        return Codec(self.folder)
 
     @cached_property
     def _ready(self) -> CausalModel:
@@ -129,15 +120,6 @@ class LocalEngine(Engine):
         _ = self.version
         if not (self.folder / "config.json").is_file() and not list(self.folder.glob("*.gguf")):
             raise EngineError(f"model folder '{self.folder}' has no config.json")
-
-    @property
-    def control_strings(self) -> tuple[str, ...]:
-        """Texts of the tokenizer's special tokens."""
-        return self.codec.control_strings
-
-    def render(self, request: Request) -> str:
-        """The text that the model sees, chat template and forced prefix included. Raises ValueError if the template refuses."""
-        return self.codec.render(request)
 
     def _prepare(self, requests: Sequence[Request], continuations: Sequence[str] | None = None, spare: int = 0) -> list[Row]:
         """Tokenised rows; those that the template refuses or that do not fit, with `spare` more tokens, carry a status."""

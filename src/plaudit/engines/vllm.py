@@ -16,15 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from plaudit.engines.encoding import Codec
+from plaudit.engines.folder import FolderEngine
 from plaudit.engines.http_client import RequestProblem
 from plaudit.engines.options import option_log_probs, plan_options
 from plaudit.engines.rows import Row, check_lengths, gather_continuations, gather_options, prepare_rows, row_seeds
-from plaudit.engines.weights import resolve_folder, weights_fingerprint
+from plaudit.engines.weights import weights_fingerprint
 from plaudit.types import (
     Budget,
     ContinuationLogProbs,
-    Engine,
     EngineError,
     Generation,
     NextToken,
@@ -53,7 +52,7 @@ class Asked:
     wanted: list[int] = field(default_factory=list)
 
 
-class VLLMEngine(Engine):
+class VLLMEngine(FolderEngine):
     """A causal language model of transformers, run by vLLM's offline `LLM`.
 
     model: a folder with safetensors, or a hub id; code from the hub is never run. dtype: None for that in which the model is
@@ -66,6 +65,7 @@ class VLLMEngine(Engine):
     on which rows run together, as always on GPUs: by some thousandths in bfloat16. Gives no gradients and no hidden states.
     """
 
+    kind = "vllm"
     rows_at_once = 512
 
     def __init__(
@@ -79,15 +79,10 @@ class VLLMEngine(Engine):
         memory: float = 0.9,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.dtype, self.gpus, self.memory = model, dtype, gpus, memory
+        super().__init__(model)
+        self.dtype, self.gpus, self.memory = dtype, gpus, memory
         self.adapter, self.extra, self._max_length = None if adapter is None else Path(adapter), dict(extra or {}), max_length
         self._loading = threading.RLock()
-        self.name = f"vllm:{Path(model).name if Path(model).is_absolute() else model}"
-
-    @cached_property
-    def folder(self) -> Path:
-        """The local folder of the model. Raises EngineError if there is none."""
-        return resolve_folder(self.model)
 
     @cached_property
     def version(self) -> str:
@@ -112,20 +107,6 @@ class VLLMEngine(Engine):
         if not (self.folder / "config.json").is_file():
             raise EngineError(f"model folder '{self.folder}' has no config.json")
         _ = self.version
-
-    @cached_property
-    def codec(self) -> Codec:
-        """The tokenizer and chat template."""
-        return Codec(self.folder)
-
-    @property
-    def control_strings(self) -> tuple[str, ...]:
-        """Texts of the tokenizer's special tokens."""
-        return self.codec.control_strings
-
-    def render(self, request: Request) -> str:
-        """The text that the model sees, chat template and forced prefix included. Raises ValueError if the template refuses."""
-        return self.codec.render(request)
 
     @cached_property
     def _ready(self) -> Any:
