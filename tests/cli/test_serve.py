@@ -46,8 +46,11 @@ def test_a_port_that_is_taken(capfd):
     assert "Address already in use" in capfd.readouterr().err
 
 
-def test_an_unknown_reward_is_found_before_anything_listens(capfd):
-    assert main(["serve", "length", "no-such-reward", "--store", "none", "--port", "0"]) == 2
+def test_an_unknown_reward_is_found_before_anything_listens(capfd, tmp_path):
+    """While another one is still being loaded."""
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\n\ntime.sleep(3)\n\n\ndef reward(response):\n    return 1.0\n")
+    assert main(["serve", f"{slow}:reward", "no-such-reward", "--store", "none", "--port", "0"]) == 2
     said = capfd.readouterr()
     assert "unknown reward 'no-such-reward'" in said.err
     assert "http://" not in said.out

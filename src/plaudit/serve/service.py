@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from plaudit.data.row import Row
 from plaudit.rewards.base import BaseReward
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from plaudit.engines.catalogue import EngineOptions
     from plaudit.serve.metrics import Metrics
 
+T = TypeVar("T")
 CODES = {"input": 422, "engine": 503, "store": 503, "disk": 507, "reward": 500}
 TEND = 1.0
 """Seconds between two looks after the workers."""
@@ -114,7 +115,7 @@ class Service:
         """A process a reward; those that turn out to judge through the engine move into one."""
         alone = [self._process({name: spec}) for name, spec in self._specs.items()]
         self._workers = list(alone)
-        loaded = await asyncio.gather(*(self._load(worker) for worker in alone))
+        loaded = await _together(self._load(worker) for worker in alone)
         shared = {info.name: self._specs[info.name] for (info,) in loaded if info.shares_engine}
         for worker, infos in zip(alone, loaded, strict=True):
             if len(shared) > 1 and infos[0].shares_engine:
@@ -160,7 +161,7 @@ class Service:
                 await worker.warm()
 
         try:
-            await asyncio.gather(*(one(worker) for worker in self._workers))
+            await _together(one(worker) for worker in self._workers)
         except WorkerDied as error:
             raise EngineError(f"a reward could not be loaded: {error}") from error
         self.warm = True
@@ -356,6 +357,18 @@ class Service:
         for one in batch:
             if not one.answer.done():
                 one.answer.set_exception(refused)
+
+
+async def _together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order; or the first error, once all other calls have ended: what they use is closed next."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _refusal(failure: Failure) -> Refused:
