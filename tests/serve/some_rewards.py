@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import torch
@@ -10,16 +11,23 @@ from plaudit import BaseReward, Batch, Context, Preferences, Scores, Status
 
 
 class OnDemand(BaseReward):
-    """The length of a response; "sleep:S" waits, "die" kills the process, "raise" raises, "none" abstains."""
+    """The length of a response; "sleep:S" waits, "die" kills the process, "raise" raises, "none" abstains.
+
+    asleep: set as soon as it has begun to wait.
+    """
 
     name = "on-demand"
     uses_seed = False
     batch_size = 8
 
+    def __init__(self) -> None:
+        self.asleep = threading.Event()
+
     def score(self, batch: Batch, ctx: Context | None = None) -> Scores:
         values, status = [], []
         for response in batch.require_responses():
             if response.startswith("sleep:"):
+                self.asleep.set()
                 time.sleep(float(response.removeprefix("sleep:")))
             if response == "die":
                 os.kill(os.getpid(), signal.SIGKILL)

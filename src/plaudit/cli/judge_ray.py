@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,13 +52,39 @@ def judge_on_ray(command: Judge) -> int:
         total, there = run.manifest.parts, run.manifest.parts - len(missing)
         with Watch(run, run.manifest.reading.rows, quiet=command.json) as watch:
             watch.row_done(run.progress.rows)
-            for done in run.run(missing):
-                watch.row_done(done.rows)
+            with _interrupts() as raise_if_interrupted:
+                for done in run.run(missing):
+                    watch.row_done(done.rows)
+                    raise_if_interrupted()
         summary = run.summary()
     command.show(run, run.manifest.reading, summary, watch.seconds, [])
     left = len(run.folder.missing(run.manifest))
     notice(f"{job.out}: {total - left:,} of {total:,} parts of {run.manifest.part_rows:,} rows, {there:,} were there already")
     return 0 if run.progress.stopped is None and summary.invalid < max(1, summary.judged) else 1
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C ends the run even where it falls into a callback of Ray's, in which Python drops exceptions: call what this gives
+    after each part."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    pressed = threading.Event()
+
+    def on_interrupt(_number: int, _frame: object) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    def raise_if_interrupted() -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield raise_if_interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _job(command: Judge, address: str) -> Job:
